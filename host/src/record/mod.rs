@@ -1,0 +1,15 @@
+//! What flows: rows of bytes as they came from a source, and typed columns as plugins see them.
+//!
+//! Everything here is plain data in flat buffers, laid out as Arrow lays it out (ends and data, bitmaps with the
+//! least significant bit first), so that a batch costs a handful of allocations however many rows it holds, and the
+//! buffers are reused from batch to batch.
+
+mod batch;
+mod bitmap;
+mod column;
+mod packed;
+
+pub use batch::{Batch, Headers, Rows};
+pub use bitmap::Bitmap;
+pub use column::{Cell, Column, ColumnData, ColumnType, TimestampEncoding};
+pub use packed::{OptionalBytes, Packed};
