@@ -5,6 +5,8 @@
 //!
 //! | room | owns |
 //! | --- | --- |
+//! | [`config`] | the pipeline's file, read into plain structs |
 //! | [`record`] | batches, columns, JSON extraction and splice |
 
+pub mod config;
 pub mod record;
