@@ -6,7 +6,9 @@
 //! | room | owns |
 //! | --- | --- |
 //! | [`config`] | the pipeline's file, read into plain structs |
+//! | [`kafka`] | consumer, producer and admin client; the only user of librdkafka |
 //! | [`record`] | batches, columns, JSON extraction and splice |
 
 pub mod config;
+pub mod kafka;
 pub mod record;
