@@ -3,20 +3,35 @@
 //! Every path in here is absolute or relative to the working directory; every default is filled in, but for those that
 //! depend on the machine or the cluster, which are `None`.
 
+mod check;
+mod error;
+mod expand;
+mod json;
 mod kafka;
+mod node;
 mod output;
 mod secret;
 mod source;
 mod stage;
+mod units;
+mod walk;
 
-use std::path::PathBuf;
+use std::fs::File;
+use std::io::Read;
+use std::path::{Path, PathBuf};
 
+use walk::At;
+
+pub use error::{ConfigError, Mark};
+pub use expand::Variables;
 pub use kafka::{KafkaConnection, Properties, PropertyValue};
-pub use output::{DeadLettersConfig, ErrorBudget, FileSinkConfig, KafkaSinkConfig, OutputConfig, SinkConfig};
+pub use output::{
+    DeadLettersConfig, ErrorBudget, FileSinkConfig, KafkaSinkConfig, MAIN_OUTPUT, OutputConfig, SinkConfig,
+};
 pub use secret::Secret;
 pub use source::{
     ClickstreamConfig, FileFormat, FilesSourceConfig, GenerateConfig, GroupProtocol, InputFile, KafkaSourceConfig,
-    OutOfRange, SourceConfig, Start, StdinSourceConfig,
+    OutOfRange, SourceConfig, Start, StdinSourceConfig, parse_start,
 };
 pub use stage::{
     FieldType, FieldValue, FilterConfig, FilterOp, LimitsConfig, PluginConfig, RouteConfig, SelectConfig, StageConfig,
@@ -115,3 +130,146 @@ pub enum LogLevel {
     /// And everything else.
     Trace,
 }
+
+const ROOT_KEYS: &[&str] = &[
+    "pipeline",
+    "source",
+    "stages",
+    "outputs",
+    "dead_letters",
+    "delivery",
+    "commit",
+    "workers",
+    "memory_limit",
+    "create_topics",
+    "instance",
+    "logs",
+];
+const COMMIT_KEYS: &[&str] = &["min_interval_ms", "max_interval_ms", "max_records"];
+const LOGS_KEYS: &[&str] = &["format", "level"];
+
+impl Config {
+    /// Reads `file` with the process's environment; the error names the place of what is wrong.
+    pub fn load(file: &Path) -> Result<Self, ConfigError> {
+        let fail =
+            |text: String| ConfigError { file: file.display().to_string(), mark: None, key: String::new(), text };
+        let open = File::open(file).map_err(|error| fail(format!("can't be opened: {error}")))?;
+        let mut bytes = Vec::new();
+        // One byte more than allowed is enough to tell, whatever the file's size.
+        let read = open.take(node::MAX_FILE_BYTES as u64 + 1).read_to_end(&mut bytes);
+        read.map_err(|error| fail(format!("can't be read: {error}")))?;
+        let text = String::from_utf8(bytes).map_err(|error| {
+            let line = error.as_bytes()[..error.utf8_error().valid_up_to()].split(|&byte| byte == b'\n').count();
+            fail(format!("line {line} is not UTF-8"))
+        })?;
+        Self::parse(file, &text, &|name| std::env::var(name).ok())
+    }
+
+    /// Reads `text` as the content of `file`, which gives relative paths their folder.
+    pub fn parse(file: &Path, text: &str, variables: Variables<'_>) -> Result<Self, ConfigError> {
+        let name = file.display().to_string();
+        let mut root = node::parse(&name, text)?;
+        expand::expand(&name, &mut root, "", variables)?;
+        Self::read(&At::root(&name, &root))
+    }
+
+    fn read(at: &At<'_>) -> Result<Self, ConfigError> {
+        let fields = at.fields(ROOT_KEYS)?;
+        let pipeline = fields.required("pipeline", "the pipeline's name")?.name()?;
+        let source_at = fields.required("source", "where records come from")?;
+        let source = SourceConfig::read(&source_at, &pipeline)?;
+        let source_connection = source.connection();
+        let outputs_at = fields.required("outputs", "where records go; one of them is called main")?;
+        let outputs = output::read_outputs(&outputs_at, source_connection)?;
+        let shared = outputs[0].1.sink.connection().or(source_connection);
+        let dead_letters_at = fields.required(
+            "dead_letters",
+            "where rejected records go; `dead_letters: {to: {discard: {}}}` if they shall be lost",
+        )?;
+        let (dead_letters_to_at, dead_letters) = DeadLettersConfig::read(&dead_letters_at, shared)?;
+        let stages = match fields.optional("stages") {
+            Some(at) => {
+                let stages = stage::read_stages(&at)?;
+                check::routes(&at, &stages, &outputs)?;
+                stages
+            }
+            None => Vec::new(),
+        };
+        let sinks = check::Sinks { outputs: &outputs, dead_letters: (&dead_letters_to_at, &dead_letters.to) };
+        check::places(&source, &sinks)?;
+        Ok(Self {
+            file: PathBuf::from(at.file),
+            delivery: check::delivery(fields.optional("delivery").as_ref(), at, &source, &sinks)?,
+            commit: fields.or("commit", CommitConfig::default(), CommitConfig::read)?,
+            workers: fields.optional("workers").map(|at| at.integer_u32(1..=256)).transpose()?,
+            memory_limit_bytes: fields.optional("memory_limit").map(|at| at.bytes(64 << 20..=1 << 40)).transpose()?,
+            create_topics: fields.or("create_topics", false, |at| at.boolean())?,
+            instance: match fields.optional("instance") {
+                Some(at) => at.parsed(INSTANCE, |text| is_instance(text).then(|| text.to_owned()))?,
+                None => host_name(),
+            },
+            logs: fields.or("logs", LogsConfig::default(), LogsConfig::read)?,
+            outputs: outputs.into_iter().map(|output| output.1).collect(),
+            pipeline,
+            source,
+            stages,
+            dead_letters,
+        })
+    }
+}
+
+impl CommitConfig {
+    fn read(at: &At<'_>) -> Result<Self, ConfigError> {
+        let fields = at.fields(COMMIT_KEYS)?;
+        let default = Self::default();
+        let max_interval_ms = fields.or("max_interval_ms", default.max_interval_ms, |at| at.integer(1..=60_000))?;
+        let commit = Self {
+            min_interval_ms: fields
+                .or("min_interval_ms", default.min_interval_ms.min(max_interval_ms), |at| at.integer(0..=60_000))?,
+            max_interval_ms,
+            max_records: fields.or("max_records", default.max_records, |at| at.integer(1..=10_000_000))?,
+        };
+        if commit.min_interval_ms > commit.max_interval_ms {
+            let (min, max) = (commit.min_interval_ms, commit.max_interval_ms);
+            return Err(at.error(format!("min_interval_ms ({min}) is above max_interval_ms ({max})")));
+        }
+        Ok(commit)
+    }
+}
+
+impl LogsConfig {
+    fn read(at: &At<'_>) -> Result<Self, ConfigError> {
+        let fields = at.fields(LOGS_KEYS)?;
+        Ok(Self {
+            format: fields.or("format", LogFormat::Human, |at| {
+                at.choice(&[("human", LogFormat::Human), ("json", LogFormat::Json)])
+            })?,
+            level: fields.or("level", LogLevel::Info, |at| {
+                at.choice(&[
+                    ("error", LogLevel::Error),
+                    ("warn", LogLevel::Warn),
+                    ("info", LogLevel::Info),
+                    ("debug", LogLevel::Debug),
+                    ("trace", LogLevel::Trace),
+                ])
+            })?,
+        })
+    }
+}
+
+const INSTANCE: &str = "1 to 128 of the characters a-z A-Z 0-9 . _ -";
+
+fn is_instance(text: &str) -> bool {
+    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
+    (1..=128).contains(&text.len()) && text.bytes().all(allowed)
+}
+
+/// The machine's name, which is stable over restarts where the machine is; `0` where it has none that can be used.
+fn host_name() -> String {
+    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    let name = name.trim();
+    if is_instance(name) { name.to_owned() } else { "0".to_owned() }
+}
+
+#[cfg(test)]
+mod tests;

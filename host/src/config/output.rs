@@ -2,7 +2,10 @@
 
 use std::path::PathBuf;
 
-use super::kafka::KafkaConnection;
+use super::error::ConfigError;
+use super::kafka::{KafkaConnection, Properties, read_brokers, read_properties};
+use super::units;
+use super::walk::At;
 
 /// A named way out.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -61,4 +64,121 @@ pub struct ErrorBudget {
     pub share_per_million: u32,
     /// Over how many of a partition's last records the share is taken.
     pub over_records: u64,
+}
+
+pub(super) const SINK_KEYS: &[&str] = &["kafka", "file", "stdout", "discard"];
+pub(super) const KAFKA_SINK_KEYS: &[&str] = &["topic", "key", "brokers", "properties"];
+pub(super) const FILE_SINK_KEYS: &[&str] = &["path"];
+pub(super) const DEAD_LETTERS_KEYS: &[&str] = &["to", "stop_above"];
+
+/// The name of the output that every pipeline has.
+pub const MAIN_OUTPUT: &str = "main";
+/// Most outputs of a pipeline.
+const MAX_OUTPUTS: usize = 64;
+
+/// Reads all outputs, `main` first, each with its place; `source` is the connection that Kafka outputs share.
+pub(super) fn read_outputs<'a>(
+    at: &At<'a>,
+    source: Option<&KafkaConnection>,
+) -> Result<Vec<(At<'a>, OutputConfig)>, ConfigError> {
+    let entries = at.open_map("a map of outputs, of which one is called main")?;
+    if entries.len() > MAX_OUTPUTS {
+        return Err(at.error(format!("expected at most {MAX_OUTPUTS} outputs, found {}", entries.len())));
+    }
+    let Some((_, main_at)) = entries.iter().find(|entry| entry.0 == MAIN_OUTPUT) else {
+        return Err(at.error("the output `main` is required: where records go unless a stage says otherwise"));
+    };
+    let main = SinkConfig::read(main_at, source, true)?;
+    let shared = main.connection().cloned().or_else(|| source.map(KafkaConnection::for_other_clients));
+    let mut outputs = vec![(main_at.clone(), OutputConfig { name: MAIN_OUTPUT.to_owned(), sink: main })];
+    for (name, at) in entries.iter().filter(|entry| entry.0 != MAIN_OUTPUT) {
+        if !units::is_name(name) {
+            return Err(at.error("expected a name of 1 to 64 of the characters a-z 0-9 _ -"));
+        }
+        let sink = SinkConfig::read(at, shared.as_ref(), false)?;
+        outputs.push((at.clone(), OutputConfig { name: (*name).to_owned(), sink }));
+    }
+    Ok(outputs)
+}
+
+impl SinkConfig {
+    /// The cluster that is written to; `None` for what is not Kafka.
+    pub fn connection(&self) -> Option<&KafkaConnection> {
+        match self {
+            Self::Kafka(kafka) => Some(&kafka.connection),
+            _ => None,
+        }
+    }
+
+    fn read(at: &At<'_>, shared: Option<&KafkaConnection>, is_main: bool) -> Result<Self, ConfigError> {
+        let (kind, at) = at.variant(SINK_KEYS)?;
+        Ok(match kind {
+            "kafka" => Self::Kafka(KafkaSinkConfig::read(&at, shared, is_main)?),
+            "file" => {
+                let fields = at.fields(FILE_SINK_KEYS)?;
+                Self::File(FileSinkConfig { path: fields.required("path", "the file to write")?.file_path()? })
+            }
+            "stdout" => at.fields(&[]).map(|_| Self::Stdout)?,
+            _ => at.fields(&[]).map(|_| Self::Discard)?,
+        })
+    }
+}
+
+impl KafkaSinkConfig {
+    fn read(at: &At<'_>, shared: Option<&KafkaConnection>, is_main: bool) -> Result<Self, ConfigError> {
+        let fields = at.fields(KAFKA_SINK_KEYS)?;
+        let brokers = fields.optional("brokers").map(|at| read_brokers(&at)).transpose()?;
+        let properties_at = fields.optional("properties");
+        let own: Properties = properties_at.as_ref().map_or(Ok(Properties::new()), read_properties)?;
+        let connection = match (brokers, shared) {
+            (Some(brokers), _) => KafkaConnection { brokers, properties: own },
+            (None, None) => {
+                let what = "there is neither a Kafka source nor a main output in Kafka to share them with";
+                read_brokers(&fields.required("brokers", what)?)
+                    .map(|brokers| KafkaConnection { brokers, properties: own })?
+            }
+            (None, Some(shared)) if is_main => {
+                let mut connection = shared.for_other_clients();
+                connection.properties.extend(own);
+                connection
+            }
+            (None, Some(shared)) => {
+                // One producer writes to all outputs of a transaction, so it can have one set of properties only.
+                if let Some(at) = properties_at {
+                    return Err(
+                        at.error("outputs without `brokers` share the producer of `main`; set its properties there")
+                    );
+                }
+                shared.clone()
+            }
+        };
+        Ok(Self {
+            connection,
+            topic: fields.required("topic", "the topic to write")?.topic()?,
+            key: fields.optional("key").map(|at| at.pointer()).transpose()?,
+        })
+    }
+}
+
+impl DeadLettersConfig {
+    /// Reads `dead_letters`; `shared` is the connection of the main output, or else the source's.
+    pub(super) fn read<'a>(at: &At<'a>, shared: Option<&KafkaConnection>) -> Result<(At<'a>, Self), ConfigError> {
+        let fields = at.fields(DEAD_LETTERS_KEYS)?;
+        let to = fields.required("to", "an output; `to: {discard: {}}` if rejected records shall be lost")?;
+        let stop_above = fields
+            .optional("stop_above")
+            .map(|at| at.parsed("a share of a number of records, such as 5% over 10000", ErrorBudget::parse));
+        let config = Self { to: SinkConfig::read(&to, shared, false)?, stop_above: stop_above.transpose()? };
+        Ok((to, config))
+    }
+}
+
+impl ErrorBudget {
+    /// Reads `5% over 10000`.
+    fn parse(text: &str) -> Option<Self> {
+        let (share, records) = text.split_once(" over ")?;
+        let share_per_million = units::per_million(share.trim())?;
+        let over_records = records.trim().parse().ok().filter(|records| (1..=1_000_000_000).contains(records))?;
+        Some(Self { share_per_million, over_records })
+    }
 }

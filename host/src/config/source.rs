@@ -1,8 +1,11 @@
 //! `source:` — where records come from.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use super::kafka::KafkaConnection;
+use super::error::ConfigError;
+use super::kafka::{KafkaConnection, read_brokers, read_properties};
+use super::units;
+use super::walk::At;
 
 /// Where records come from; exactly one.
 #[derive(Clone, Debug, PartialEq)]
@@ -125,4 +128,165 @@ pub struct ClickstreamConfig {
     pub schema_change_after_s: u32,
     /// How many of a million records are cut off in the middle, so that they are no JSON.
     pub malformed_per_million: u32,
+}
+
+pub(super) const SOURCE_KEYS: &[&str] = &["kafka", "files", "stdin", "generate"];
+pub(super) const KAFKA_SOURCE_KEYS: &[&str] =
+    &["brokers", "topic", "group", "start", "on_out_of_range", "protocol", "properties"];
+pub(super) const FILES_KEYS: &[&str] = &["paths", "format", "max_line"];
+pub(super) const STDIN_KEYS: &[&str] = &["format", "max_line"];
+pub(super) const GENERATE_KEYS: &[&str] = &["clickstream"];
+pub(super) const CLICKSTREAM_KEYS: &[&str] =
+    &["seed", "records", "records_per_second", "partitions", "start_time", "schema_change_after_s", "malformed"];
+
+/// Most bytes of a line unless the config says otherwise.
+pub(super) const DEFAULT_MAX_LINE_BYTES: u64 = 16 << 20;
+/// The event time at which the generator starts unless the config says otherwise: 2023-11-14T22:13:20Z.
+pub(super) const DEFAULT_START_TIME_S: i64 = 1_700_000_000;
+
+impl SourceConfig {
+    /// The cluster that is read; `None` for what is not Kafka.
+    pub fn connection(&self) -> Option<&KafkaConnection> {
+        match self {
+            Self::Kafka(kafka) => Some(&kafka.connection),
+            _ => None,
+        }
+    }
+
+    pub(super) fn read(at: &At<'_>, pipeline: &str) -> Result<Self, ConfigError> {
+        let (kind, at) = at.variant(SOURCE_KEYS)?;
+        Ok(match kind {
+            "kafka" => Self::Kafka(KafkaSourceConfig::read(&at, pipeline)?),
+            "files" => Self::Files(FilesSourceConfig::read(&at)?),
+            "stdin" => Self::Stdin(StdinSourceConfig::read(&at)?),
+            _ => Self::Generate(GenerateConfig::read(&at)?),
+        })
+    }
+}
+
+impl KafkaSourceConfig {
+    fn read(at: &At<'_>, pipeline: &str) -> Result<Self, ConfigError> {
+        let fields = at.fields(KAFKA_SOURCE_KEYS)?;
+        let brokers = read_brokers(&fields.required("brokers", "the brokers as host:port, comma-separated")?)?;
+        let properties = fields.or("properties", Default::default(), read_properties)?;
+        Ok(Self {
+            connection: KafkaConnection { brokers, properties },
+            topic: fields.required("topic", "the topic to read")?.topic()?,
+            group: fields.or("group", pipeline.to_owned(), |at| Ok(at.text("a consumer group's name")?.to_owned()))?,
+            start: fields.optional("start").map(|at| read_start(&at)).transpose()?,
+            on_out_of_range: fields.or("on_out_of_range", OutOfRange::Stop, |at| {
+                at.choice(&[("stop", OutOfRange::Stop), ("earliest", OutOfRange::Earliest)])
+            })?,
+            protocol: fields.or("protocol", GroupProtocol::Classic, |at| {
+                at.choice(&[("classic", GroupProtocol::Classic), ("consumer", GroupProtocol::Consumer)])
+            })?,
+        })
+    }
+}
+
+/// `earliest`, `latest` or an RFC 3339 time; also how the command line reads `offsets reset --to`.
+pub fn parse_start(text: &str) -> Option<Start> {
+    match text {
+        "earliest" => Some(Start::Earliest),
+        "latest" => Some(Start::Latest),
+        time => units::rfc3339_ms(time).map(Start::TimestampMs),
+    }
+}
+
+fn read_start(at: &At<'_>) -> Result<Start, ConfigError> {
+    at.parsed("earliest, latest or a time such as 2026-03-01T10:00:00Z", parse_start)
+}
+
+const FORMATS: &[(&str, FileFormat)] = &[("ndjson", FileFormat::Ndjson), ("csv", FileFormat::Csv)];
+
+fn read_max_line(at: &At<'_>) -> Result<u64, ConfigError> {
+    at.bytes(1 << 10..=512 << 20)
+}
+
+impl FileFormat {
+    /// The format that a file's name tells, with or without `.gz`; `None` where it tells none.
+    pub fn of_path(path: &Path) -> Option<Self> {
+        let name = path.file_name()?.to_str()?.to_ascii_lowercase();
+        let name = name.strip_suffix(".gz").unwrap_or(&name);
+        match name.rsplit_once('.')?.1 {
+            "ndjson" | "jsonl" | "json" => Some(Self::Ndjson),
+            "csv" => Some(Self::Csv),
+            _ => None,
+        }
+    }
+}
+
+impl FilesSourceConfig {
+    fn read(at: &At<'_>) -> Result<Self, ConfigError> {
+        let fields = at.fields(FILES_KEYS)?;
+        let paths = fields.required("paths", "a list of files")?;
+        let format = fields.optional("format").map(|at| at.choice(FORMATS)).transpose()?;
+        let mut files = Vec::new();
+        for at in paths.list("a list of files")? {
+            let path = at.file_path()?;
+            let format = format.or_else(|| FileFormat::of_path(&path)).ok_or_else(|| {
+                at.error("its name does not end in .ndjson, .jsonl, .json or .csv (.gz); say `format: ndjson` or `csv`")
+            })?;
+            files.push(InputFile { path, format });
+        }
+        // A partition is an i32, and each open file costs memory.
+        if files.is_empty() || files.len() > 10_000 {
+            return Err(paths.error(format!("expected 1 to 10000 files, found {}", files.len())));
+        }
+        Ok(Self { files, max_line_bytes: fields.or("max_line", DEFAULT_MAX_LINE_BYTES, read_max_line)? })
+    }
+}
+
+impl StdinSourceConfig {
+    fn read(at: &At<'_>) -> Result<Self, ConfigError> {
+        let fields = at.fields(STDIN_KEYS)?;
+        Ok(Self {
+            format: fields.required("format", "ndjson or csv")?.choice(FORMATS)?,
+            max_line_bytes: fields.or("max_line", DEFAULT_MAX_LINE_BYTES, read_max_line)?,
+        })
+    }
+}
+
+impl GenerateConfig {
+    fn read(at: &At<'_>) -> Result<Self, ConfigError> {
+        let (_, at) = at.variant(GENERATE_KEYS)?;
+        Ok(Self::Clickstream(ClickstreamConfig::read(&at)?))
+    }
+}
+
+impl Default for ClickstreamConfig {
+    fn default() -> Self {
+        Self {
+            seed: 1,
+            records: None,
+            records_per_second: 10,
+            partitions: 1,
+            start_time_s: DEFAULT_START_TIME_S,
+            schema_change_after_s: 30,
+            malformed_per_million: 0,
+        }
+    }
+}
+
+impl ClickstreamConfig {
+    fn read(at: &At<'_>) -> Result<Self, ConfigError> {
+        let fields = at.fields(CLICKSTREAM_KEYS)?;
+        let default = Self::default();
+        let start_time = "a time such as 2026-03-01T10:00:00Z";
+        Ok(Self {
+            seed: fields.or("seed", default.seed, |at| at.integer(0..=u64::MAX))?,
+            records: fields.optional("records").map(|at| at.integer(0..=i64::MAX as u64)).transpose()?,
+            records_per_second: fields
+                .or("records_per_second", default.records_per_second, |at| at.integer_u32(0..=10_000_000))?,
+            partitions: fields.or("partitions", default.partitions, |at| at.integer_u32(1..=10_000))?,
+            start_time_s: fields.or("start_time", default.start_time_s, |at| {
+                at.parsed(start_time, |text| units::rfc3339_ms(text).map(|ms| ms.div_euclid(1_000)))
+            })?,
+            schema_change_after_s: fields
+                .or("schema_change_after_s", default.schema_change_after_s, |at| at.integer_u32(0..=u32::MAX))?,
+            malformed_per_million: fields.or("malformed", default.malformed_per_million, |at| {
+                at.parsed("a share such as 0.5%", units::per_million)
+            })?,
+        })
+    }
 }

@@ -4,6 +4,9 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use super::Secret;
+use super::error::ConfigError;
+use super::json::to_json;
+use super::walk::{At, one_of};
 
 /// One stage of the chain.
 #[derive(Clone, Debug, PartialEq)]
@@ -71,8 +74,8 @@ pub struct SelectConfig {
 pub struct FilterConfig {
     /// A JSON Pointer.
     pub field: String,
-    /// As what the field is read.
-    pub field_type: FieldType,
+    /// As what the field is read; `None` for `exists`, which looks at no value.
+    pub field_type: Option<FieldType>,
     /// The comparison.
     pub op: FilterOp,
     /// What the field is compared with: none for `exists`, one or more for `in`, one for the others.
@@ -135,4 +138,170 @@ pub struct RouteConfig {
     pub outputs: BTreeMap<String, String>,
     /// The output for any other value, and where the field is missing.
     pub default: String,
+}
+
+pub(super) const STAGE_KEYS: &[&str] = &["name", "plugin", "config", "limits", "select", "filter", "route"];
+pub(super) const LIMITS_KEYS: &[&str] = &["memory", "deadline_ms", "output"];
+pub(super) const SELECT_KEYS: &[&str] = &["keep", "drop", "rename"];
+pub(super) const FILTER_KEYS: &[&str] = &["field", "type", "op", "value"];
+pub(super) const ROUTE_KEYS: &[&str] = &["field", "outputs", "default"];
+const KINDS: &[&str] = &["plugin", "select", "filter", "route"];
+
+/// Most stages of a pipeline.
+const MAX_STAGES: usize = 64;
+
+/// Reads all stages; their names are unique.
+pub(super) fn read_stages(at: &At<'_>) -> Result<Vec<StageConfig>, ConfigError> {
+    let items = at.list("a list of stages")?;
+    if items.len() > MAX_STAGES {
+        return Err(at.error(format!("expected at most {MAX_STAGES} stages, found {}", items.len())));
+    }
+    let mut stages: Vec<StageConfig> = Vec::new();
+    for item in items {
+        let fields = item.fields(STAGE_KEYS)?;
+        let name_at = fields.required("name", "what the stage is called")?;
+        let name = name_at.name()?;
+        if stages.iter().any(|stage| stage.name == name) {
+            return Err(name_at.error(format!("another stage is called `{name}` already")));
+        }
+        stages.push(StageConfig { name, kind: StageKind::read(&item)? });
+    }
+    Ok(stages)
+}
+
+impl StageKind {
+    fn read(at: &At<'_>) -> Result<Self, ConfigError> {
+        let fields = at.fields(STAGE_KEYS)?;
+        let given: Vec<&str> = KINDS.iter().copied().filter(|kind| fields.any(kind).is_some()).collect();
+        let [kind] = given.as_slice() else {
+            let found = if given.is_empty() { "none".to_owned() } else { given.join(" and ") };
+            return Err(at.error(format!("expected exactly one of {}, found {found}", one_of(KINDS))));
+        };
+        if *kind != "plugin"
+            && let Some(at) = fields.any("config").or_else(|| fields.any("limits"))
+        {
+            return Err(at.error(format!("is for plugins; a stage with `{kind}` has none")));
+        }
+        let at = fields.required(kind, "what the stage does")?;
+        Ok(match *kind {
+            "select" => Self::Select(SelectConfig::read(&at)?),
+            "filter" => Self::Filter(FilterConfig::read(&at)?),
+            "route" => Self::Route(RouteConfig::read(&at)?),
+            _ => Self::Plugin(PluginConfig {
+                path: at.file_path()?,
+                config_json: Secret::new(fields.or("config", "{}".to_owned(), to_json)?),
+                limits: fields.or("limits", LimitsConfig::default(), LimitsConfig::read)?,
+            }),
+        })
+    }
+}
+
+impl LimitsConfig {
+    fn read(at: &At<'_>) -> Result<Self, ConfigError> {
+        let fields = at.fields(LIMITS_KEYS)?;
+        let default = Self::default();
+        Ok(Self {
+            memory_bytes: fields.or("memory", default.memory_bytes, |at| at.bytes(1 << 20..=4 << 30))?,
+            deadline_ms: fields.or("deadline_ms", default.deadline_ms, |at| at.integer(1..=60_000))?,
+            output_bytes: fields.or("output", default.output_bytes, |at| at.bytes(64 << 10..=128 << 20))?,
+        })
+    }
+}
+
+impl SelectConfig {
+    fn read(at: &At<'_>) -> Result<Self, ConfigError> {
+        let fields = at.fields(SELECT_KEYS)?;
+        let pointers = |at: &At<'_>| at.list("a list of JSON Pointers")?.iter().map(At::pointer).collect();
+        let select = Self {
+            keep: fields.or("keep", Vec::new(), pointers)?,
+            drop: fields.or("drop", Vec::new(), pointers)?,
+            rename: fields.or("rename", BTreeMap::new(), read_rename)?,
+        };
+        if select == Self::default() {
+            return Err(at.error(format!("expected at least one of {}", one_of(SELECT_KEYS))));
+        }
+        Ok(select)
+    }
+}
+
+fn read_rename(at: &At<'_>) -> Result<BTreeMap<String, String>, ConfigError> {
+    let mut rename = BTreeMap::new();
+    for (from, to) in at.open_map("a map of JSON Pointers, from: to")? {
+        if !super::units::is_pointer(from) {
+            return Err(to.error(format!("expected a JSON Pointer such as /country as the key, found `{from}`")));
+        }
+        rename.insert(from.to_owned(), to.pointer()?);
+    }
+    Ok(rename)
+}
+
+impl FilterConfig {
+    fn read(at: &At<'_>) -> Result<Self, ConfigError> {
+        let fields = at.fields(FILTER_KEYS)?;
+        let field = fields.required("field", "the JSON Pointer of a field")?.pointer()?;
+        let op = fields.required("op", "the comparison")?.choice(&[
+            ("eq", FilterOp::Eq),
+            ("ne", FilterOp::Ne),
+            ("lt", FilterOp::Lt),
+            ("le", FilterOp::Le),
+            ("gt", FilterOp::Gt),
+            ("ge", FilterOp::Ge),
+            ("exists", FilterOp::Exists),
+            ("in", FilterOp::In),
+        ])?;
+        if op == FilterOp::Exists {
+            if let Some(at) = fields.any("value").or_else(|| fields.any("type")) {
+                return Err(at.error("is not needed: `exists` looks at no value"));
+            }
+            return Ok(Self { field, field_type: None, op, values: Vec::new() });
+        }
+        let type_at = fields.required("type", "the field's type: bool, int64, float64 or text")?;
+        let field_type = type_at.choice(&[
+            ("bool", FieldType::Bool),
+            ("int64", FieldType::Int64),
+            ("float64", FieldType::Float64),
+            ("text", FieldType::Text),
+        ])?;
+        if field_type == FieldType::Bool && !matches!(op, FilterOp::Eq | FilterOp::Ne | FilterOp::In) {
+            return Err(type_at.error("bool has no order; use the op eq, ne or in"));
+        }
+        let value = fields.required("value", "what the field is compared with")?;
+        let values = match op {
+            FilterOp::In => {
+                value.list("a list of values")?.iter().map(|at| field_type.read(at)).collect::<Result<_, _>>()?
+            }
+            _ => vec![field_type.read(&value)?],
+        };
+        Ok(Self { field, field_type: Some(field_type), op, values })
+    }
+}
+
+impl FieldType {
+    fn read(self, at: &At<'_>) -> Result<FieldValue, ConfigError> {
+        Ok(match self {
+            Self::Bool => FieldValue::Bool(at.boolean()?),
+            Self::Int64 => FieldValue::Int64(at.parsed("an integer of 64 bits", |text| text.parse().ok())?),
+            Self::Float64 => {
+                let finite = |text: &str| text.parse().ok().filter(|number: &f64| number.is_finite());
+                FieldValue::Float64(at.parsed("a number", finite)?)
+            }
+            // An empty string is a value like any other here.
+            Self::Text => FieldValue::Text(at.scalar("a string")?.text.clone()),
+        })
+    }
+}
+
+impl RouteConfig {
+    fn read(at: &At<'_>) -> Result<Self, ConfigError> {
+        let fields = at.fields(ROUTE_KEYS)?;
+        let mut outputs = BTreeMap::new();
+        for (value, output) in fields.required("outputs", "a map, value: output")?.open_map("a map, value: output")? {
+            outputs.insert(value.to_owned(), output.name()?);
+        }
+        Ok(Self {
+            field: fields.required("field", "the JSON Pointer of a string")?.pointer()?,
+            outputs,
+            default: fields.required("default", "the output for all other records")?.name()?,
+        })
+    }
 }

@@ -1,0 +1,196 @@
+//! Sizes, shares, times and names as people write them.
+
+/// Bytes of `64MiB`, `64 MiB`, `1.5GiB`, `500kB` or `1024`; `None` for anything else.
+pub(super) fn bytes(text: &str) -> Option<u64> {
+    let digits = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
+    let (number, unit) = text.split_at(digits);
+    let factor: u64 = match unit.trim_start() {
+        "" | "B" => 1,
+        "kB" | "KB" => 1_000,
+        "MB" => 1_000_000,
+        "GB" => 1_000_000_000,
+        "KiB" => 1 << 10,
+        "MiB" => 1 << 20,
+        "GiB" => 1 << 30,
+        _ => return None,
+    };
+    scaled(number, factor)
+}
+
+/// Millionths of `5%`, `0.25%` or `100%`; `None` for anything else.
+pub(super) fn per_million(text: &str) -> Option<u32> {
+    let number = text.strip_suffix('%')?.trim_end();
+    let share = scaled(number, 10_000)?;
+    u32::try_from(share).ok().filter(|&share| share <= 1_000_000)
+}
+
+/// `number` (digits, at most one point) times `factor`; `None` where the result is no integer or too large.
+fn scaled(number: &str, factor: u64) -> Option<u64> {
+    let (whole, fraction) = number.split_once('.').unwrap_or((number, "0"));
+    let is_number = |digits: &str| !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit());
+    if !is_number(whole) || !is_number(fraction) || fraction.len() > 9 {
+        return None;
+    }
+    let whole = whole.parse::<u64>().ok()?.checked_mul(factor)?;
+    let scale = 10_u64.pow(fraction.len() as u32);
+    let fraction = fraction.parse::<u64>().ok()?.checked_mul(factor)?;
+    if fraction % scale != 0 {
+        return None;
+    }
+    whole.checked_add(fraction / scale)
+}
+
+/// Milliseconds since 1970 UTC of an RFC 3339 time such as `2026-03-01T10:00:00Z` or `2026-03-01T11:00:00.5+01:00`;
+/// digits beyond the millisecond are cut.
+pub(super) fn rfc3339_ms(text: &str) -> Option<i64> {
+    let bytes = text.as_bytes();
+    if !text.is_ascii() || bytes.len() < 20 {
+        return None;
+    }
+    let number = |from: usize, to: usize| -> Option<i64> {
+        let digits = bytes.get(from..to)?;
+        digits.iter().try_fold(0, |sum, byte| byte.is_ascii_digit().then(|| sum * 10 + i64::from(byte - b'0')))
+    };
+    let separators = bytes[4] == b'-' && bytes[7] == b'-' && bytes[13] == b':' && bytes[16] == b':';
+    if !separators || !matches!(bytes[10], b'T' | b't' | b' ') {
+        return None;
+    }
+    let (year, month, day) = (number(0, 4)?, number(5, 7)?, number(8, 10)?);
+    let (hour, minute, second) = (number(11, 13)?, number(14, 16)?, number(17, 19)?);
+    if !(1..=12).contains(&month) || !(1..=days_of_month(year, month)).contains(&day) {
+        return None;
+    }
+    if hour > 23 || minute > 59 || second > 59 {
+        return None;
+    }
+    let (millis, zone) = fraction_ms(&bytes[19..])?;
+    let offset_minutes = zone_minutes(zone)?;
+    let minutes = (days_since_1970(year, month, day) * 24 + hour) * 60 + minute - offset_minutes;
+    Some((minutes * 60 + second) * 1_000 + millis)
+}
+
+/// Splits `.123Z` into milliseconds and the zone.
+fn fraction_ms(rest: &[u8]) -> Option<(i64, &[u8])> {
+    let Some(digits) = rest.strip_prefix(b".") else { return Some((0, rest)) };
+    let count = digits.iter().take_while(|byte| byte.is_ascii_digit()).count();
+    if count == 0 || count > 9 {
+        return None;
+    }
+    let digit = |i: usize| digits[..count].get(i).map_or(0, |byte| i64::from(byte - b'0'));
+    Some((digit(0) * 100 + digit(1) * 10 + digit(2), &digits[count..]))
+}
+
+/// Minutes east of UTC.
+fn zone_minutes(zone: &[u8]) -> Option<i64> {
+    match zone {
+        b"Z" | b"z" => Some(0),
+        &[sign @ (b'+' | b'-'), h1, h2, b':', m1, m2] if [h1, h2, m1, m2].iter().all(u8::is_ascii_digit) => {
+            let hours = i64::from(h1 - b'0') * 10 + i64::from(h2 - b'0');
+            let minutes = i64::from(m1 - b'0') * 10 + i64::from(m2 - b'0');
+            let all = hours * 60 + minutes;
+            (hours < 24 && minutes < 60).then_some(if sign == b'-' { -all } else { all })
+        }
+        _ => None,
+    }
+}
+
+fn days_of_month(year: i64, month: i64) -> i64 {
+    match month {
+        2 if year % 4 == 0 && (year % 100 != 0 || year % 400 == 0) => 29,
+        2 => 28,
+        4 | 6 | 9 | 11 => 30,
+        _ => 31,
+    }
+}
+
+/// Days from 1970-01-01 in the Gregorian calendar; years are counted from March, so that the leap day comes last.
+fn days_since_1970(year: i64, month: i64, day: i64) -> i64 {
+    let year = if month <= 2 { year - 1 } else { year };
+    let month_from_march = (month + 9) % 12;
+    let day_of_year = (153 * month_from_march + 2) / 5 + day - 1;
+    let leap_days = year.div_euclid(4) - year.div_euclid(100) + year.div_euclid(400);
+    year * 365 + leap_days + day_of_year - 719_468
+}
+
+/// True for `[a-z0-9_-]{1,64}`: what pipelines, stages and outputs are called.
+pub(super) fn is_name(text: &str) -> bool {
+    let allowed = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_' || byte == b'-';
+    (1..=64).contains(&text.len()) && text.bytes().all(allowed)
+}
+
+/// True for what Kafka takes as a topic's name.
+pub(super) fn is_topic(text: &str) -> bool {
+    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
+    (1..=249).contains(&text.len()) && text.bytes().all(allowed) && text != "." && text != ".."
+}
+
+/// True for a JSON Pointer (RFC 6901) to something below the root.
+pub(super) fn is_pointer(text: &str) -> bool {
+    let escapes_are_whole = text.split('~').skip(1).all(|part| part.starts_with(['0', '1']));
+    text.starts_with('/') && escapes_are_whole
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_are_exact_or_refused() {
+        let cases = [
+            ("64MiB", Some(64 << 20)),
+            ("64 MiB", Some(64 << 20)),
+            ("1.5GiB", Some(3 << 29)),
+            ("500kB", Some(500_000)),
+            ("1024", Some(1024)),
+            ("0.3B", None),
+            ("64 bananas", None),
+            ("-1", None),
+            ("", None),
+            ("MiB", None),
+            ("1..5MiB", None),
+            ("99999999999999999999", None),
+            ("99999999999GiB", None),
+        ];
+        for (text, expected) in cases {
+            assert_eq!(bytes(text), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn shares_are_exact_in_millionths() {
+        let cases = [
+            ("5%", Some(50_000)),
+            ("0.25 %", Some(2_500)),
+            ("100%", Some(1_000_000)),
+            ("0%", Some(0)),
+            ("101%", None),
+            ("5", None),
+            ("0.00001%", None),
+        ];
+        for (text, expected) in cases {
+            assert_eq!(per_million(text), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn times_with_zone_are_read_and_impossible_ones_refused() {
+        let cases = [
+            ("1970-01-01T00:00:00Z", Some(0)),
+            ("2023-11-14T22:13:20Z", Some(1_700_000_000_000)),
+            ("2024-02-29T23:59:59.9999Z", Some(1_709_251_199_999)),
+            ("2024-03-01T01:00:00.5+01:30", Some(1_709_249_400_500)),
+            ("1969-12-31T23:59:59Z", Some(-1_000)),
+            ("2000-01-01 00:00:00-00:30", Some(946_686_600_000)),
+            ("2023-02-29T00:00:00Z", None),
+            ("2023-13-01T00:00:00Z", None),
+            ("2023-01-01T24:00:00Z", None),
+            ("2023-01-01T00:00:00", None),
+            ("2023-01-01", None),
+            ("2023-01-01T00:00:00.Z", None),
+            ("2023-01-01T00:00:00+0100", None),
+        ];
+        for (text, expected) in cases {
+            assert_eq!(rfc3339_ms(text), expected, "{text}");
+        }
+    }
+}
