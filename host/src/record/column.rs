@@ -179,3 +179,42 @@ impl Column {
         self.data.clear();
     }
 }
+
+/// What is done to one field of one record.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Op {
+    /// It stays as it is.
+    #[default]
+    Keep,
+    /// It becomes the row's value.
+    Set,
+    /// It becomes JSON null.
+    Null,
+    /// It goes, with all its duplicates.
+    Remove,
+}
+
+/// What was written to one field of many records.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Written {
+    /// The values' type.
+    pub ty: ColumnType,
+    /// What is done to each row.
+    pub ops: Vec<Op>,
+    /// The values; as many as there are ops, to be ignored where the op is not `Set`.
+    pub data: ColumnData,
+}
+
+impl Written {
+    /// Nothing, yet, of type `ty`.
+    pub fn new(ty: ColumnType) -> Self {
+        Self { ty, ops: Vec::new(), data: ColumnData::new(ty) }
+    }
+
+    /// Removes all rows and keeps the buffers.
+    pub fn clear(&mut self) {
+        self.ops.clear();
+        self.data.clear();
+    }
+}

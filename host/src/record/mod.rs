@@ -11,5 +11,5 @@ mod packed;
 
 pub use batch::{Batch, Headers, Rows};
 pub use bitmap::Bitmap;
-pub use column::{Cell, Column, ColumnData, ColumnType, TimestampEncoding};
+pub use column::{Cell, Column, ColumnData, ColumnType, Op, TimestampEncoding, Written};
 pub use packed::{OptionalBytes, Packed};
