@@ -7,8 +7,10 @@
 //! | --- | --- |
 //! | [`config`] | the pipeline's file, read into plain structs |
 //! | [`kafka`] | consumer, producer and admin client; the only user of librdkafka |
+//! | [`plugin`] | WebAssembly plugins in their sandbox; the only user of wasmtime |
 //! | [`record`] | batches, columns, JSON extraction and splice |
 
 pub mod config;
 pub mod kafka;
+pub mod plugin;
 pub mod record;

@@ -1,0 +1,236 @@
+//! The contract's types (wit/types.wit) as the canonical ABI moves them.
+//!
+//! What goes in borrows the host's buffers, so that lowering copies memory and allocates nothing; what comes out is
+//! owned, because the guest frees its own copy when the call returns.
+
+// Enums come to life by transmutation from the guest's discriminant, which the compiler does not see.
+#![allow(dead_code)]
+
+use wasmtime::component::{ComponentType, Lift, Lower, flags};
+
+#[derive(ComponentType, Lift, Clone, Copy, Debug)]
+#[component(enum)]
+#[repr(u8)]
+pub(super) enum TimestampEncoding {
+    #[component(name = "rfc3339")]
+    Rfc3339,
+    #[component(name = "epoch-s")]
+    EpochS,
+    #[component(name = "epoch-ms")]
+    EpochMs,
+    #[component(name = "epoch-us")]
+    EpochUs,
+    #[component(name = "epoch-ns")]
+    EpochNs,
+}
+
+#[derive(ComponentType, Lift, Clone, Copy, Debug)]
+#[component(variant)]
+pub(super) enum ColumnType {
+    #[component(name = "boolean")]
+    Boolean,
+    #[component(name = "int64")]
+    Int64,
+    #[component(name = "float64")]
+    Float64,
+    #[component(name = "text")]
+    Text,
+    #[component(name = "bytes")]
+    Bytes,
+    #[component(name = "timestamp")]
+    Timestamp(TimestampEncoding),
+    #[component(name = "decimal")]
+    Decimal,
+    #[component(name = "json")]
+    Json,
+}
+
+#[derive(ComponentType, Lift, Debug)]
+#[component(record)]
+pub(super) struct Field {
+    pub(super) path: String,
+    #[component(name = "of-type")]
+    pub(super) of_type: ColumnType,
+    pub(super) required: bool,
+}
+
+flags! {
+    Parts {
+        #[component(name = "key")]
+        const KEY;
+        #[component(name = "value")]
+        const VALUE;
+        #[component(name = "headers")]
+        const HEADERS;
+        #[component(name = "timestamp")]
+        const TIMESTAMP;
+    }
+}
+
+#[derive(ComponentType, Lift, Debug)]
+#[component(record)]
+pub(super) struct Descriptor {
+    pub(super) name: String,
+    pub(super) version: String,
+    pub(super) reads: Vec<Field>,
+    pub(super) writes: Vec<Field>,
+    pub(super) outputs: Vec<String>,
+    #[component(name = "raw-reads")]
+    pub(super) raw_reads: Parts,
+    #[component(name = "raw-writes")]
+    pub(super) raw_writes: Parts,
+    pub(super) tombstones: bool,
+}
+
+#[derive(ComponentType, Lower, Clone, Copy, Debug)]
+#[component(record)]
+pub(super) struct PackedIn<'a> {
+    pub(super) ends: &'a [u32],
+    pub(super) data: &'a [u8],
+}
+
+#[derive(ComponentType, Lower, Clone, Copy, Debug)]
+#[component(variant)]
+pub(super) enum ColumnDataIn<'a> {
+    #[component(name = "booleans")]
+    Booleans(&'a [u8]),
+    #[component(name = "int64s")]
+    Int64s(&'a [i64]),
+    #[component(name = "float64s")]
+    Float64s(&'a [f64]),
+    #[component(name = "packed")]
+    Packed(PackedIn<'a>),
+}
+
+#[derive(ComponentType, Lower, Clone, Copy, Debug)]
+#[component(record)]
+pub(super) struct ColumnIn<'a> {
+    pub(super) valid: &'a [u8],
+    pub(super) null: &'a [u8],
+    pub(super) data: ColumnDataIn<'a>,
+}
+
+#[derive(ComponentType, Lower, Clone, Copy, Debug)]
+#[component(record)]
+pub(super) struct OptionalBytesIn<'a> {
+    pub(super) valid: &'a [u8],
+    pub(super) bytes: PackedIn<'a>,
+}
+
+#[derive(ComponentType, Lower, Clone, Copy, Debug)]
+#[component(record)]
+pub(super) struct HeadersIn<'a> {
+    #[component(name = "row-ends")]
+    pub(super) row_ends: &'a [u32],
+    pub(super) names: PackedIn<'a>,
+    pub(super) values: OptionalBytesIn<'a>,
+}
+
+#[derive(ComponentType, Lower, Debug)]
+#[component(record)]
+pub(super) struct Batch<'a> {
+    pub(super) rows: u32,
+    pub(super) columns: Vec<ColumnIn<'a>>,
+    pub(super) key: Option<OptionalBytesIn<'a>>,
+    pub(super) value: Option<OptionalBytesIn<'a>>,
+    pub(super) headers: Option<HeadersIn<'a>>,
+    #[component(name = "timestamps-ms")]
+    pub(super) timestamps_ms: Option<&'a [i64]>,
+}
+
+#[derive(ComponentType, Lift, Clone, Debug, Default)]
+#[component(record)]
+pub(super) struct Packed {
+    pub(super) ends: Vec<u32>,
+    pub(super) data: Vec<u8>,
+}
+
+#[derive(ComponentType, Lift, Clone, Debug)]
+#[component(variant)]
+pub(super) enum ColumnData {
+    #[component(name = "booleans")]
+    Booleans(Vec<u8>),
+    #[component(name = "int64s")]
+    Int64s(Vec<i64>),
+    #[component(name = "float64s")]
+    Float64s(Vec<f64>),
+    #[component(name = "packed")]
+    Packed(Packed),
+}
+
+#[derive(ComponentType, Lift, Clone, Debug, Default)]
+#[component(record)]
+pub(super) struct OptionalBytes {
+    pub(super) valid: Vec<u8>,
+    pub(super) bytes: Packed,
+}
+
+#[derive(ComponentType, Lift, Clone, Debug, Default)]
+#[component(record)]
+pub(super) struct Headers {
+    #[component(name = "row-ends")]
+    pub(super) row_ends: Vec<u32>,
+    pub(super) names: Packed,
+    pub(super) values: OptionalBytes,
+}
+
+#[derive(ComponentType, Lift, Clone, Debug)]
+#[component(record)]
+pub(super) struct Rejection {
+    pub(super) row: u32,
+    pub(super) code: String,
+    pub(super) detail: String,
+}
+
+#[derive(ComponentType, Lift, Clone, Debug)]
+#[component(record)]
+pub(super) struct Write {
+    pub(super) field: u32,
+    pub(super) ops: Vec<u8>,
+    pub(super) data: ColumnData,
+}
+
+#[derive(ComponentType, Lift, Clone, Debug, Default)]
+#[component(record)]
+pub(super) struct RawWrite {
+    pub(super) ops: Vec<u8>,
+    pub(super) bytes: Packed,
+}
+
+#[derive(ComponentType, Lift, Clone, Debug, Default)]
+#[component(record)]
+pub(super) struct Emitted {
+    pub(super) output: Vec<u32>,
+    pub(super) row: Vec<u32>,
+    pub(super) keys: OptionalBytes,
+    pub(super) values: OptionalBytes,
+}
+
+#[derive(ComponentType, Lift, Clone, Debug, Default)]
+#[component(record)]
+pub(super) struct Processed {
+    pub(super) verdicts: Vec<u8>,
+    pub(super) rejections: Vec<Rejection>,
+    pub(super) writes: Vec<Write>,
+    pub(super) key: Option<RawWrite>,
+    pub(super) value: Option<RawWrite>,
+    pub(super) headers: Option<Headers>,
+    #[component(name = "timestamps-ms")]
+    pub(super) timestamps_ms: Option<Vec<i64>>,
+    pub(super) routes: Vec<u32>,
+    pub(super) emitted: Option<Emitted>,
+}
+
+#[derive(ComponentType, Lift, Clone, Copy, Debug, PartialEq, Eq)]
+#[component(enum)]
+#[repr(u8)]
+pub(super) enum Level {
+    #[component(name = "debug")]
+    Debug,
+    #[component(name = "info")]
+    Info,
+    #[component(name = "warn")]
+    Warn,
+    #[component(name = "error")]
+    Error,
+}

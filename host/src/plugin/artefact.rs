@@ -1,0 +1,254 @@
+//! A component, compiled once by each engine.
+
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::time::Duration;
+
+use sha2::{Digest, Sha256};
+use wasmtime::component::types::ComponentItem;
+use wasmtime::component::{Component, ComponentExportIndex, ComponentNamedList, InstancePre, Lift, Linker, Lower};
+use wasmtime::{Engine, StoreContextMut};
+
+use super::engine::{MEMORIES, Shared, TABLES};
+use super::instance::{Instance, Meter, State};
+use super::log::LogGate;
+use super::{Descriptor, Limits, PluginError, StageError, abi, descriptor, wrap};
+
+/// Fuel that a call of `host.log` takes from a suspect, whatever it logs.
+const LOG_FUEL: u64 = 1_000;
+/// How long a suspect waits for the judge's artefact before the caller is told to come again.
+const JUDGE_WAIT: Duration = Duration::from_secs(2);
+
+/// A component that keeps the contract, ready to run. Cheap to clone.
+#[derive(Clone)]
+pub struct Plugin {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    name: String,
+    digest: String,
+    shared: Arc<Shared>,
+    fast: Artefact,
+    judge: Arc<Judge>,
+}
+
+/// The judge's artefact, or the place where it will be.
+struct Judge {
+    slot: Mutex<Option<Result<Arc<Artefact>, String>>>,
+    filled: Condvar,
+}
+
+impl std::fmt::Debug for Plugin {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Plugin({} {})", self.inner.name, self.inner.digest)
+    }
+}
+
+impl Plugin {
+    pub(super) fn load(shared: &Arc<Shared>, bytes: &[u8], name: &str) -> Result<Self, PluginError> {
+        let digest = hex(&Sha256::digest(bytes));
+        let component = compile(shared, &shared.fast, "fast", &digest, bytes, name)?;
+        let fast = Artefact::new(&component, Meter::Clock, name, shared.memory_bytes)?;
+        let judge = Arc::new(Judge { slot: Mutex::new(None), filled: Condvar::new() });
+        judge_in_background(shared.clone(), judge.clone(), (name.to_owned(), digest.clone(), bytes.to_vec()))?;
+        let inner = Inner { name: name.to_owned(), digest, shared: shared.clone(), fast, judge };
+        Ok(Self { inner: Arc::new(inner) })
+    }
+
+    /// The name that it was loaded under.
+    pub fn name(&self) -> &str {
+        &self.inner.name
+    }
+
+    /// The SHA-256 of the bytes that it was loaded from, in hex.
+    pub fn digest(&self) -> &str {
+        &self.inner.digest
+    }
+
+    /// True once the artefact that judges faults is there, or can't be made.
+    pub fn judge_ready(&self) -> bool {
+        self.inner.judge.slot.lock().unwrap_or_else(PoisonError::into_inner).is_some()
+    }
+
+    /// Asks the plugin what it reads and writes under this configuration (JSON text), and checks the answer.
+    pub fn describe(&self, config_json: &str, limits: &Limits) -> Result<Descriptor, PluginError> {
+        self.check_limits(limits)?;
+        let log = Arc::new(LogGate::new(self.name()));
+        let mut instance = Instance::new(self.name(), self.fast(), limits, Some(log))?;
+        let described = instance
+            .describe(config_json)
+            .map_err(|fault| fault.at_start(self.name()))?
+            .map_err(|message| PluginError::Config { name: self.name().to_owned(), message })?;
+        descriptor::check(described).map_err(|reason| PluginError::Descriptor { name: self.name().to_owned(), reason })
+    }
+
+    /// Refuses limits that the runtime can't keep.
+    pub(super) fn check_limits(&self, limits: &Limits) -> Result<(), PluginError> {
+        let most = self.inner.shared.memory_bytes;
+        let problem = if limits.memory_bytes > most {
+            format!("a memory limit of {} bytes is above the runtime's {most}", limits.memory_bytes)
+        } else if !(1..=65_536).contains(&limits.rows_per_call) {
+            format!("rows per call must be from 1 to 65536, and are {}", limits.rows_per_call)
+        } else if limits.deadline_ms == 0 || limits.fuel_per_record == 0 {
+            "deadline and fuel must be above 0".to_owned()
+        } else {
+            return Ok(());
+        };
+        Err(PluginError::Limits(format!("plugin `{}`: {problem}", self.name())))
+    }
+
+    pub(super) fn fast(&self) -> &Artefact {
+        &self.inner.fast
+    }
+
+    /// The judge's artefact. Waits for it, but no longer than two seconds: then the caller is told, and may come again.
+    pub(super) fn judge(&self) -> Result<Arc<Artefact>, StageError> {
+        let judge = &self.inner.judge;
+        let slot = judge.slot.lock().unwrap_or_else(PoisonError::into_inner);
+        let (slot, _) = judge
+            .filled
+            .wait_timeout_while(slot, JUDGE_WAIT, |slot| slot.is_none())
+            .unwrap_or_else(PoisonError::into_inner);
+        match &*slot {
+            Some(Ok(artefact)) => Ok(artefact.clone()),
+            Some(Err(reason)) => Err(StageError::Judge { name: self.name().to_owned(), reason: reason.clone() }),
+            None => Err(StageError::NotReady(self.name().to_owned())),
+        }
+    }
+}
+
+fn judge_in_background(
+    shared: Arc<Shared>,
+    judge: Arc<Judge>,
+    (name, digest, bytes): (String, String, Vec<u8>),
+) -> Result<(), PluginError> {
+    let work = move || {
+        let made = compile(&shared, &shared.judge, "judge", &digest, &bytes, &name)
+            .and_then(|component| Artefact::new(&component, Meter::Fuel, &name, shared.memory_bytes))
+            .map(Arc::new)
+            .map_err(|error| error.to_string());
+        if let Err(reason) = &made {
+            tracing::error!(plugin = name, "the artefact that judges faults could not be made: {reason}");
+        }
+        *judge.slot.lock().unwrap_or_else(PoisonError::into_inner) = Some(made);
+        judge.filled.notify_all();
+    };
+    match std::thread::Builder::new().name("plugin-compile".into()).spawn(work) {
+        Ok(_) => Ok(()),
+        Err(error) => Err(PluginError::Engine(error.to_string())),
+    }
+}
+
+/// The component as `engine` compiles it: from the cache, or by compiling the bytes.
+fn compile(
+    shared: &Shared,
+    engine: &Engine,
+    kind: &str,
+    digest: &str,
+    bytes: &[u8],
+    name: &str,
+) -> Result<Component, PluginError> {
+    let not_a_plugin = |reason: String| PluginError::NotAPlugin { name: name.to_owned(), reason };
+    if let Some(artefact) = shared.cache.get(digest, engine, kind) {
+        match deserialize(engine, &artefact) {
+            Ok(component) => return Ok(component),
+            Err(error) => tracing::warn!(plugin = name, "a cached artefact is compiled again: {error:#}"),
+        }
+    }
+    let component = wrap(bytes, name)?;
+    let component = Component::from_binary(engine, &component).map_err(|error| not_a_plugin(format!("{error:#}")))?;
+    match component.serialize() {
+        Ok(artefact) => shared.cache.put(digest, engine, kind, &artefact),
+        Err(error) => tracing::warn!(plugin = name, "the artefact can't be kept: {error:#}"),
+    }
+    Ok(component)
+}
+
+#[allow(unsafe_code)]
+fn deserialize(engine: &Engine, artefact: &[u8]) -> wasmtime::Result<Component> {
+    // SAFETY: the bytes come from `Cache::get` and nowhere else: an engine of this user's own process wrote them, to a
+    // directory that only this user can write to, and their SHA-256 was compared.
+    unsafe { Component::deserialize(engine, artefact) }
+}
+
+/// A component compiled by one engine, its imports resolved and its exports checked.
+pub(super) struct Artefact {
+    pub(super) engine: Engine,
+    pub(super) meter: Meter,
+    pub(super) pre: InstancePre<State>,
+    pub(super) describe: ComponentExportIndex,
+    pub(super) start: ComponentExportIndex,
+    pub(super) process: ComponentExportIndex,
+}
+
+impl Artefact {
+    fn new(component: &Component, meter: Meter, name: &str, memory_bytes: u64) -> Result<Self, PluginError> {
+        wrap::check_imports(component, name)?;
+        check_size(component, memory_bytes)
+            .map_err(|reason| PluginError::NotAPlugin { name: name.to_owned(), reason })?;
+        let describe = export::<(&str,), (Result<abi::Descriptor, String>,)>(component, "describe", name)?;
+        let start = export::<(&str,), (Result<(), String>,)>(component, "start", name)?;
+        let process = export::<(abi::Batch<'_>,), (abi::Processed,)>(component, "process", name)?;
+        let pre = linker(component.engine(), meter)
+            .and_then(|linker| linker.instantiate_pre(component))
+            .map_err(|error| PluginError::Export { name: name.to_owned(), reason: format!("{error:#}") })?;
+        Ok(Self { engine: component.engine().clone(), meter, pre, describe, start, process })
+    }
+}
+
+/// The index of an exported function of the type that the contract gives it.
+fn export<Params, Return>(component: &Component, export: &str, name: &str) -> Result<ComponentExportIndex, PluginError>
+where
+    Params: ComponentNamedList + Lower,
+    Return: ComponentNamedList + Lift,
+{
+    let wrong = |reason: String| PluginError::Export { name: name.to_owned(), reason };
+    let found = component.get_export(None, export);
+    let Some((ComponentItem::ComponentFunc(function), index)) = found else {
+        return Err(wrong(format!("it does not export the function `{export}`")));
+    };
+    function
+        .typecheck::<Params, Return>(&component.component_type().instance_type())
+        .map_err(|error| wrong(format!("its function `{export}` is of another type: {error:#}")))?;
+    Ok(index)
+}
+
+/// Refuses what would not fit a slot of the pool.
+fn check_size(component: &Component, memory_bytes: u64) -> Result<(), String> {
+    let Some(needs) = component.resources_required() else {
+        return Err("it brings core modules along as values, which can't be counted".into());
+    };
+    let memory = needs.max_initial_memory_size.unwrap_or(0).saturating_mul(64 << 10);
+    if needs.num_memories > MEMORIES {
+        Err(format!("it has {} memories, and {MEMORIES} are the most", needs.num_memories))
+    } else if needs.num_tables > TABLES {
+        Err(format!("it has {} tables, and {TABLES} are the most", needs.num_tables))
+    } else if memory > memory_bytes {
+        Err(format!("its memory begins with {memory} bytes, above the limit of {memory_bytes}"))
+    } else {
+        Ok(())
+    }
+}
+
+/// All that a plugin is given: `host.log`. A suspect's lines were written when it was not one yet, so it pays and is
+/// not heard.
+fn linker(engine: &Engine, meter: Meter) -> wasmtime::Result<Linker<State>> {
+    use wasmtime::component::WasmStr;
+    let mut linker = Linker::new(engine);
+    let mut host = linker.instance(wrap::HOST)?;
+    host.func_wrap("log", move |mut store: StoreContextMut<'_, State>, (level, line): (abi::Level, WasmStr)| {
+        if meter == Meter::Fuel {
+            let left = store.get_fuel()?.saturating_sub(LOG_FUEL);
+            store.set_fuel(left)?;
+        }
+        if let Some(gate) = store.data().log.clone().filter(|gate| gate.admits()) {
+            gate.write(level, &line.to_str(&store)?);
+        }
+        Ok(())
+    })?;
+    Ok(linker)
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}

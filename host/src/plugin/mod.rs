@@ -1,0 +1,204 @@
+//! Plugins: WebAssembly components that run in a sandbox, and what comes of it when they misbehave.
+//!
+//! A [`Runtime`] holds two engines. The *fast* one interrupts by epoch, which costs little and depends on the clock; so
+//! it only raises a suspicion. The *judge* counts fuel, which does not: a call that faulted is run again there, in
+//! halves on fresh instances, until the record that did it stands alone. The same record fails on every machine, and
+//! it costs nothing but itself.
+//!
+//! A [`Plugin`] is a component compiled for both; a [`StageRunner`] runs one with one configuration, keeps its instance
+//! for one block and no longer, and checks all that comes back before anybody uses it.
+//!
+//! | file | owns |
+//! | --- | --- |
+//! | `engine` | the engines' settings, the epoch ticker, [`Runtime`] |
+//! | `wrap` | from a core module to a component, and what a component may import |
+//! | `cache` | compiled artefacts on disk |
+//! | `artefact` | a component compiled by one engine, its linker |
+//! | `instance` | a live instance: limits, calls, the kinds of fault |
+//! | `descriptor` | what a plugin says of itself |
+//! | `abi`, `input`, `check`, `output` | the boundary: types, lowering, checks, normalised outcomes |
+//! | `runner` | calls, faults, halving |
+
+mod abi;
+mod artefact;
+mod cache;
+mod check;
+mod descriptor;
+mod engine;
+mod input;
+mod instance;
+mod log;
+mod output;
+mod runner;
+mod wrap;
+
+pub use artefact::Plugin;
+pub use descriptor::{Descriptor, Parts, ReadField, WriteField};
+pub use engine::{Runtime, RuntimeConfig};
+pub use input::StageInput;
+pub use output::{
+    Emitted, FaultCounts, HeaderWrite, MAIN_OUTPUT, RawWrite, Rejection, SAME_ROUTE, StageOutput, TimestampWrite,
+    Verdict,
+};
+pub use runner::StageRunner;
+pub use wrap::wrap;
+
+/// What a stage may use. All of it belongs to a pipeline's identity but `deadline_ms`, on which no verdict depends.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Bytes of linear memory of one instance, all its memories together.
+    pub memory_bytes: u64,
+    /// Milliseconds after which a call is suspected and run again under fuel.
+    pub deadline_ms: u64,
+    /// Units of fuel, about one WebAssembly instruction each, that one record may take.
+    pub fuel_per_record: u64,
+    /// Bytes that one call may return.
+    pub output_bytes: u64,
+    /// Records that a plugin sees at a time; from 1 to 65,536.
+    pub rows_per_call: u32,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            memory_bytes: 64 << 20,
+            deadline_ms: 50,
+            fuel_per_record: Self::fuel_for_deadline(50),
+            output_bytes: 32 << 20,
+            rows_per_call: 512,
+        }
+    }
+}
+
+impl Limits {
+    /// The fuel that goes with a deadline of `deadline_ms` milliseconds: 4,000,000 units for each.
+    pub const fn fuel_for_deadline(deadline_ms: u64) -> u64 {
+        deadline_ms.saturating_mul(4_000_000)
+    }
+}
+
+/// The ways in which a plugin fails a record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum FaultKind {
+    /// It trapped: `unreachable` (a panic), an access out of bounds, a division by zero.
+    Trap,
+    /// It used up its fuel.
+    Deadline,
+    /// It asked for more memory than it may have, and then failed.
+    Memory,
+    /// Its calls were nested too deeply.
+    Stack,
+    /// What it returned breaks the contract.
+    BadOutput,
+}
+
+impl FaultKind {
+    /// The code that a dead letter and a counter carry.
+    pub fn code(self) -> &'static str {
+        match self {
+            Self::Trap => "plugin_trap",
+            Self::Deadline => "plugin_deadline",
+            Self::Memory => "plugin_memory",
+            Self::Stack => "plugin_stack",
+            Self::BadOutput => "plugin_bad_output",
+        }
+    }
+}
+
+/// Why a plugin can't be used.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum PluginError {
+    /// The engines could not be set up.
+    #[error("the WebAssembly engine could not be set up: {0}")]
+    Engine(String),
+    /// The file is not a component, nor a core module that can become one.
+    #[error("plugin `{name}`: {reason}")]
+    NotAPlugin {
+        /// The plugin's name, as given to [`Runtime::load`].
+        name: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// It imports what no plugin is given.
+    #[error(
+        "plugin `{name}` imports `{import}`, and a plugin is given nothing but `millstream:plugin/host`: no WASI, no \
+         clock, no random numbers, no files, no network. Build it for wasm32-unknown-unknown, or with its WASI stubbed \
+         out"
+    )]
+    Import {
+        /// The plugin's name.
+        name: String,
+        /// The import.
+        import: String,
+    },
+    /// A function of the contract is missing, or of another type.
+    #[error("plugin `{name}`: {reason}; the contract is the world `transform` of millstream:plugin@0.1.0")]
+    Export {
+        /// The plugin's name.
+        name: String,
+        /// What is missing or wrong.
+        reason: String,
+    },
+    /// The plugin did not accept the stage's configuration.
+    #[error("plugin `{name}` does not accept its config: {message}")]
+    Config {
+        /// The plugin's name.
+        name: String,
+        /// The plugin's words.
+        message: String,
+    },
+    /// The plugin's descriptor breaks a rule.
+    #[error("plugin `{name}` describes itself wrongly: {reason}")]
+    Descriptor {
+        /// The plugin's name.
+        name: String,
+        /// The rule.
+        reason: String,
+    },
+    /// The plugin failed in `describe` or `start`.
+    #[error("plugin `{name}` failed to start ({}): {detail}", kind.code())]
+    Fault {
+        /// The plugin's name.
+        name: String,
+        /// How it failed.
+        kind: FaultKind,
+        /// The trap and the functions on its stack.
+        detail: String,
+    },
+    /// All instances that the runtime may have are in use, or the host has no memory for one.
+    #[error("plugin `{name}` gets no instance: {reason}")]
+    NoInstance {
+        /// The plugin's name.
+        name: String,
+        /// What is used up.
+        reason: String,
+    },
+    /// A limit is out of its range.
+    #[error("{0}")]
+    Limits(String),
+}
+
+/// Why a stage could not run its rows: trouble of the host's. Nothing of the call counts, and it may be made again.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum StageError {
+    /// No fresh instance could be had or started.
+    #[error(transparent)]
+    Instance(#[from] PluginError),
+    /// A call is suspected, and the artefact that decides is still being compiled.
+    #[error("plugin `{0}`: the artefact that judges a fault is not compiled yet")]
+    NotReady(String),
+    /// The artefact that decides could not be compiled.
+    #[error("plugin `{name}`: the artefact that judges a fault could not be made: {reason}")]
+    Judge {
+        /// The plugin's name.
+        name: String,
+        /// Why.
+        reason: String,
+    },
+    /// The input does not fit the descriptor.
+    #[error("the stage was given {0}")]
+    Input(&'static str),
+    /// The interrupt flag was raised.
+    #[error("interrupted")]
+    Interrupted,
+}

@@ -1,0 +1,171 @@
+//! A stage: one plugin with one configuration, its instance, and what is done when a call fails.
+
+use std::ops::Range;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+
+use super::abi::Processed;
+use super::artefact::{Artefact, Plugin};
+use super::check::Call;
+use super::input::Scratch;
+use super::instance::{Fault, Instance};
+use super::log::LogGate;
+use super::{Descriptor, Limits, PluginError, StageError, StageInput, StageOutput};
+
+/// A part of more than one row gets this fraction of a record's fuel: enough for any batch of well-behaved rows, and
+/// little beside what the record itself will take.
+const PART_FUEL: u64 = 16;
+
+/// A plugin, ready to run one stage. It belongs to one worker.
+pub struct StageRunner {
+    plugin: Plugin,
+    config: String,
+    limits: Limits,
+    descriptor: Descriptor,
+    log: Arc<LogGate>,
+    interrupt: Option<Arc<AtomicBool>>,
+    scratch: Scratch,
+    /// The block's instance; none before its first call and after a fault.
+    instance: Option<Instance>,
+}
+
+impl StageRunner {
+    /// Asks the plugin for its descriptor, and starts an instance once, so that a wrong configuration shows here.
+    pub fn new(plugin: Plugin, config_json: &str, limits: Limits) -> Result<Self, PluginError> {
+        let descriptor = plugin.describe(config_json, &limits)?;
+        let log = Arc::new(LogGate::new(plugin.name()));
+        let mut runner = Self {
+            plugin,
+            config: config_json.to_owned(),
+            limits,
+            descriptor,
+            log,
+            interrupt: None,
+            scratch: Scratch::default(),
+            instance: None,
+        };
+        runner.fresh_fast()?;
+        Ok(runner)
+    }
+
+    /// What the plugin reads and writes.
+    pub fn descriptor(&self) -> &Descriptor {
+        &self.descriptor
+    }
+
+    /// The plugin that it runs.
+    pub fn plugin(&self) -> &Plugin {
+        &self.plugin
+    }
+
+    /// The limits that it keeps.
+    pub fn limits(&self) -> &Limits {
+        &self.limits
+    }
+
+    /// A flag that is looked at between calls; while it is raised, `run` ends with [`StageError::Interrupted`].
+    pub fn set_interrupt(&mut self, flag: Arc<AtomicBool>) {
+        self.interrupt = Some(flag);
+    }
+
+    /// Drops the instance: the next call starts a fresh one. For the end of each task's block, delivered or not.
+    pub fn end_block(&mut self) {
+        self.instance = None;
+    }
+
+    /// Runs all rows, and leaves in `out` what became of each. After an error `out` means nothing, and the same rows
+    /// may be run again.
+    ///
+    /// A call that fails costs at most two fresh instances a row, a record's fuel for each record that fails, and a
+    /// sixteenth of that for each part that does.
+    pub fn run(&mut self, input: &StageInput<'_>, out: &mut StageOutput) -> Result<(), StageError> {
+        input.check(&self.descriptor)?;
+        out.prepare(&self.descriptor);
+        let step = self.limits.rows_per_call as usize;
+        for start in (0..input.rows).step_by(step) {
+            self.check_interrupt()?;
+            let rows = start..input.rows.min(start + step);
+            let mut instance = match self.instance.take() {
+                Some(instance) => instance,
+                None => self.fresh_fast()?,
+            };
+            match self.call(&mut instance, input, rows.clone(), 0) {
+                Ok(processed) => {
+                    out.append(&self.descriptor, rows.len(), processed);
+                    self.instance = Some(instance);
+                }
+                Err(_suspicion) => {
+                    drop(instance);
+                    self.judge(input, rows, out)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Decides on the rows of a call that failed, in order: halves, quarters and so on, each on a fresh instance and by
+    /// fuel alone, until what fails is a single row.
+    fn judge(&mut self, input: &StageInput<'_>, rows: Range<usize>, out: &mut StageOutput) -> Result<(), StageError> {
+        let artefact = self.plugin.judge()?;
+        let failed_before = out.faults.total();
+        let mut parts = vec![rows];
+        while let Some(part) = parts.pop() {
+            self.check_interrupt()?;
+            let whole = self.limits.fuel_per_record;
+            let fuel = if part.len() == 1 { whole } else { whole / PART_FUEL };
+            let mut instance = self.fresh(&artefact, None)?;
+            match self.call(&mut instance, input, part.clone(), fuel) {
+                Ok(processed) => out.append(&self.descriptor, part.len(), processed),
+                Err(fault) if part.len() == 1 => out.append_fault(&self.descriptor, fault),
+                Err(_) => {
+                    let middle = part.start + part.len() / 2;
+                    parts.push(middle..part.end);
+                    parts.push(part.start..middle);
+                }
+            }
+        }
+        if out.faults.total() == failed_before {
+            out.batch_faults += 1;
+        }
+        Ok(())
+    }
+
+    /// One call, and the check of what it returned.
+    fn call(
+        &mut self,
+        instance: &mut Instance,
+        input: &StageInput<'_>,
+        rows: Range<usize>,
+        fuel: u64,
+    ) -> Result<Processed, Fault> {
+        let count = rows.len();
+        let batch = self.scratch.batch(input, &self.descriptor, rows);
+        let processed = instance.process(batch, self.limits.deadline_ms, fuel)?;
+        let call = Call { descriptor: &self.descriptor, rows: count };
+        call.check(&processed).map_err(Fault::bad_output)?;
+        Ok(processed)
+    }
+
+    fn fresh_fast(&mut self) -> Result<Instance, PluginError> {
+        let plugin = self.plugin.clone();
+        self.fresh(plugin.fast(), Some(self.log.clone()))
+    }
+
+    /// An instance that was started with the stage's configuration.
+    fn fresh(&self, artefact: &Artefact, log: Option<Arc<LogGate>>) -> Result<Instance, PluginError> {
+        let name = self.plugin.name();
+        let mut instance = Instance::new(name, artefact, &self.limits, log)?;
+        match instance.start(&self.config) {
+            Ok(Ok(())) => Ok(instance),
+            Ok(Err(message)) => Err(PluginError::Config { name: name.to_owned(), message }),
+            Err(fault) => Err(fault.at_start(name)),
+        }
+    }
+
+    fn check_interrupt(&self) -> Result<(), StageError> {
+        match &self.interrupt {
+            Some(flag) if flag.load(Relaxed) => Err(StageError::Interrupted),
+            _ => Ok(()),
+        }
+    }
+}
