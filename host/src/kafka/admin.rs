@@ -73,17 +73,11 @@ impl Admin {
     }
 
     /// The cluster's id; also the way to find out whether the cluster can be reached and lets us in.
-    pub fn cluster_id(&mut self, timeout: Duration) -> Result<String, KafkaError> {
-        const DOING: &str = "connect to the cluster";
-        let answer = self.client.connect(timeout);
-        // A wrong password shows as silence; the reason is among the client's errors, which only a poll brings.
-        self.client.poll(Duration::ZERO, 1, |_| {});
-        let mut reasons = self.client.take_errors().into_iter().map(|error| error.sort(DOING));
-        let denied = reasons.rfind(|error| matches!(error, KafkaError::Denied(_)));
-        answer.map_err(|error| denied.unwrap_or(error))?;
+    pub fn cluster_id(&self, timeout: Duration) -> Result<String, KafkaError> {
+        self.client.connect(timeout)?;
         self.client.cluster_id(timeout).ok_or_else(|| {
             let text = format!("{} tells no cluster id", self.connection.bootstrap);
-            KafkaError::TimedOut(Detail { doing: DOING, code: code::TIMED_OUT, text })
+            KafkaError::TimedOut(Detail { doing: "read the cluster's id", code: code::TIMED_OUT, text })
         })
     }
 

@@ -99,7 +99,8 @@ impl ConsumerSettings {
             GroupProtocol::Classic => {
                 set("partition.assignment.strategy", "cooperative-sticky".to_owned());
                 set("session.timeout.ms", millis(self.session_timeout));
-                let heartbeat = (self.session_timeout / 3).min(Duration::from_secs(3));
+                let heartbeat = (self.session_timeout / 3).min(Duration::from_secs(1));
+                // A rebalance takes two heartbeats.
                 set("heartbeat.interval.ms", millis(heartbeat));
             }
             GroupProtocol::Consumer => set("group.protocol", "consumer".to_owned()),

@@ -9,6 +9,9 @@ use rdkafka::bindings as sys;
 use super::{Client, c_string, check, millis, owned, read_error};
 use crate::kafka::error::{KafkaError, RawError, code};
 
+/// How long we wait for a connection before we look whether we were refused.
+const CONNECT_SLICE: Duration = Duration::from_millis(500);
+
 /// What the broker says of a topic.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TopicInfo {
@@ -63,14 +66,28 @@ impl Client {
     /// Connects to any broker. librdkafka connects when it has something to ask, but what it asks before that it repeats
     /// half a second or a second later only; metadata is what it connects for at once.
     pub(in crate::kafka) fn connect(&self, timeout: Duration) -> Result<(), KafkaError> {
-        let mut metadata = null();
-        // SAFETY: on success the metadata is ours.
-        unsafe {
-            check(sys::rd_kafka_metadata(self.rk, 0, null_mut(), &mut metadata, millis(timeout)))
-                .map_err(|error| error.sort("connect to the cluster"))?;
-            sys::rd_kafka_metadata_destroy(metadata);
+        let deadline = Instant::now() + timeout;
+        loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            let mut metadata = null();
+            // SAFETY: on success the metadata is ours.
+            let result = unsafe {
+                let slice = millis(left.min(CONNECT_SLICE));
+                check(sys::rd_kafka_metadata(self.rk, 0, null_mut(), &mut metadata, slice))
+                    .map(|()| sys::rd_kafka_metadata_destroy(metadata))
+            };
+            let Err(error) = result else {
+                return Ok(());
+            };
+            let reason = self.last_failure();
+            // A refusal is seen in the log only; nothing is won by waiting for another.
+            let refused = reason.contains("uthentication");
+            if refused || left.is_zero() {
+                let code = if refused { code::AUTHENTICATION } else { code::TIMED_OUT };
+                let text = if reason.is_empty() { error.text.clone() } else { reason };
+                return Err(RawError { code, text, ..error }.sort("connect to the cluster"));
+            }
         }
-        Ok(())
     }
 
     /// Names and partition counts of all topics that we may see.

@@ -57,6 +57,8 @@ struct Shared {
     changes: Mutex<Vec<Change>>,
     errors: Mutex<Vec<RawError>>,
     statistics: Mutex<Option<String>>,
+    /// The last failure that librdkafka logged: why it does not connect.
+    failure: Mutex<String>,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -205,10 +207,18 @@ extern "C" fn on_statistics(
 }
 
 extern "C" fn on_log(rk: *const sys::rd_kafka_t, level: c_int, facility: *const c_char, text: *const c_char) {
-    // SAFETY: the strings end with NUL and live during the call; a null handle is not asked for its name.
+    // SAFETY: the strings end with NUL and live during the call; a null handle is not asked; the opaque pointer is as in
+    // `on_rebalance`, and null before it is set.
     let (client, facility, text) = unsafe {
         let name = if rk.is_null() { String::new() } else { owned(sys::rd_kafka_name(rk)) };
-        (name, owned(facility), owned(text))
+        let (facility, text) = (owned(facility), owned(text));
+        let shared = if rk.is_null() { std::ptr::null_mut() } else { sys::rd_kafka_opaque(rk) };
+        if let Some(shared) = shared.cast::<Shared>().as_ref().filter(|_| level <= 3) {
+            // librdkafka puts its thread's name in front.
+            let text = text.split_once("]: ").map_or(&*text, |(_, text)| text);
+            text.clone_into(&mut lock(&shared.failure));
+        }
+        (name, facility, text)
     };
     match level {
         0..=3 => tracing::error!(target: "kafka", client, facility, "{text}"),
@@ -279,6 +289,11 @@ impl Client {
 
     pub(super) fn take_errors(&self) -> Vec<RawError> {
         std::mem::take(&mut *lock(&self.shared.errors))
+    }
+
+    /// The last failure that was logged; empty where there was none.
+    fn last_failure(&self) -> String {
+        lock(&self.shared.failure).clone()
     }
 
     pub(super) fn take_statistics(&self) -> Option<String> {
