@@ -7,6 +7,7 @@
 mod batch;
 mod bitmap;
 mod column;
+pub mod json;
 mod packed;
 
 pub use batch::{Batch, Headers, Rows};
