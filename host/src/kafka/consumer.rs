@@ -149,7 +149,9 @@ impl Consumer {
                 Some(failure) => errors.push(describe(failure, message).sort("read records")),
             }
         });
-        for slot in self.slots.iter_mut().filter(|slot| !slot.rows.is_empty()) {
+        // A transaction's marker at the end is no row, but progress: the batch that says so is empty.
+        let moved = |slot: &&mut Slot| !slot.rows.is_empty() || (0..slot.next_offset).contains(&slot.first_offset);
+        for slot in self.slots.iter_mut().filter(moved) {
             polled.batches.push(slot.take(self.spare.pop().unwrap_or_default()));
         }
         self.take_events(polled);

@@ -10,7 +10,7 @@ mod column;
 pub mod json;
 mod packed;
 
-pub use batch::{Batch, Headers, Rows};
+pub use batch::{Batch, Headers, Place, Rows};
 pub use bitmap::Bitmap;
 pub use column::{Cell, Column, ColumnData, ColumnType, Op, TimestampEncoding, Written};
 pub use packed::{OptionalBytes, Packed};

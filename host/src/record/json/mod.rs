@@ -29,7 +29,7 @@ pub use extract::Extractor;
 pub use plan::{Field, Plan, PlanError};
 pub use pointer::{Pointer, PointerError};
 pub use sites::Sites;
-pub use splice::{Op, SpliceError, SpliceFault, Splicer, Written};
+pub use splice::{SpliceError, SpliceFault, Splicer};
 
 /// Arrays and objects that may be open at once; `serde_json` counts to 128 and refuses that one.
 const MAX_DEPTH: usize = 127;

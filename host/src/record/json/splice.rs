@@ -9,46 +9,7 @@ use super::plan::Plan;
 use super::scan::is_space;
 use super::sites::{Site, Sites};
 use super::write;
-use crate::record::{ColumnData, ColumnType};
-
-/// What is done to one path of one record.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[repr(u8)]
-pub enum Op {
-    /// It stays as it is.
-    #[default]
-    Keep,
-    /// It becomes the row's value.
-    Set,
-    /// It becomes JSON null.
-    Null,
-    /// It goes, with all its duplicates.
-    Remove,
-}
-
-/// What was written at one path.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Written {
-    /// The values' type.
-    pub ty: ColumnType,
-    /// What is done to each row.
-    pub ops: Vec<Op>,
-    /// The values; as many as there are ops, the default where the op is not `Set`.
-    pub data: ColumnData,
-}
-
-impl Written {
-    /// Nothing, yet, of type `ty`.
-    pub fn new(ty: ColumnType) -> Self {
-        Self { ty, ops: Vec::new(), data: ColumnData::new(ty) }
-    }
-
-    /// Removes all rows and keeps the buffers.
-    pub fn clear(&mut self) {
-        self.ops.clear();
-        self.data.clear();
-    }
-}
+use crate::record::{Op, Written};
 
 /// Why what was written does not go into a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]

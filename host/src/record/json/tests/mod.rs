@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 
-use super::{Extractor, Field, JsonError, Op, Plan, Pointer, Sites, SpliceError, SpliceFault, Splicer, Written};
+use super::{Extractor, Field, JsonError, Plan, Pointer, Sites, SpliceError, SpliceFault, Splicer};
 use crate::record::{Cell, Column, ColumnData, ColumnType};
+use crate::record::{Op, Written};
 
 mod oracle;
 mod reading;
