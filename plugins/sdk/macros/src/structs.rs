@@ -170,6 +170,7 @@ pub(crate) fn read(item: TokenStream) -> Result<TokenStream, Wrong> {
             const FIELDS: &'static [::millstream_sdk::FieldSpec] = &[SPECS];
             const PARTS: ::millstream_sdk::Parts = PARTS_READ;
 
+            #[allow(clippy::unused_unit, unused_variables)]
             fn columns(rows: &'LIFE ::millstream_sdk::Rows) -> Self::Columns {
                 (MADE)
             }
