@@ -6,6 +6,7 @@
 //! raw value. Most pipelines are one segment.
 
 mod builtin;
+mod overlay;
 mod plan;
 mod run;
 mod segment;

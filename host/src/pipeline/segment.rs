@@ -4,8 +4,13 @@ use std::borrow::Cow;
 
 use crate::plugin::{MAIN_OUTPUT, SAME_ROUTE, StageError, StageInput, StageOutput, Verdict};
 use crate::record::json::{Extractor, Sites, Splicer};
-use crate::record::{Cell, Column, ColumnData, ColumnType, Headers, Op, OptionalBytes, Rows, Written};
+use crate::record::{
+    Cell, Column, ColumnData, ColumnType, Headers, Op, OptionalBytes, Rows, SOURCE_ERROR_HEADER, Written,
+};
 
+use super::overlay::{
+    copy_headers, for_each_row, gather_bytes, gather_headers, merge, overlay, overlay_bytes, push_key,
+};
 use super::plan::{Segment, StagePlan, StageSpec, type_name};
 use super::run::{DeadRow, Flow, Side, place};
 use super::{OutputIndex, Pipeline, Stage};
@@ -85,14 +90,15 @@ impl SegmentRun {
         for row in 0..input.len() {
             let (source_row, route) = place(from, row);
             let value = input.values.get(row);
+            if let Some(reason) = unreadable(input, row).filter(|_| from.is_none()) {
+                turn_away(side, source_row, stage, "unreadable", reason);
+                continue;
+            }
             if let Some((extractor, _)) = &mut self.json {
                 let json = value.unwrap_or(b"{}");
                 let parsed = extractor.extract(json, &mut self.columns, &mut self.sites);
                 if let Err(error) = parsed {
-                    let (code, detail) = (Cow::Borrowed("invalid_json"), error.to_string());
-                    side.dead.push(DeadRow { source_row, stage, code, detail });
-                    side.counts[stage].entered += 1;
-                    side.counts[stage].dead_lettered += 1;
+                    turn_away(side, source_row, stage, "invalid_json", error.to_string());
                     continue;
                 }
             }
@@ -344,10 +350,7 @@ impl SegmentRun {
                 continue;
             };
             let detail = format!("field `{}` can't be written: {why}", segment.writes[write].path);
-            let (source_row, code) = (self.source_rows[row], Cow::Borrowed("write_refused"));
-            side.dead.push(DeadRow { source_row, stage: next_stage, code, detail });
-            side.counts[next_stage].entered += 1;
-            side.counts[next_stage].dead_lettered += 1;
+            turn_away(side, self.source_rows[row], next_stage, "write_refused", detail);
         }
         self.written = written;
         self.json = json;
@@ -389,6 +392,25 @@ impl Gathered {
     }
 }
 
+/// Makes a dead letter of a row that `stage` never saw.
+fn turn_away(side: &mut Side, source_row: u32, stage: usize, code: &'static str, detail: String) {
+    side.dead.push(DeadRow { source_row, stage, code: Cow::Borrowed(code), detail });
+    side.counts[stage].entered += 1;
+    side.counts[stage].dead_lettered += 1;
+}
+
+/// Why the source could not read a row as a record, where it could not.
+fn unreadable(input: &Rows, row: usize) -> Option<String> {
+    if input.headers.is_empty() {
+        return None;
+    }
+    let reason = |(name, value): (&[u8], Option<&[u8]>)| {
+        let reason = || String::from_utf8_lossy(value.unwrap_or_default()).into_owned();
+        (name == SOURCE_ERROR_HEADER.as_bytes()).then(reason)
+    };
+    input.headers.get(row).find_map(reason)
+}
+
 /// The reason for which a stage can't see a row with this cell, if there is one.
 fn field_fault(cell: Cell, required: bool) -> Option<&'static str> {
     match cell {
@@ -409,121 +431,5 @@ fn found(cell: Cell) -> &'static str {
         Cell::WrongText => "a text",
         Cell::WrongArray => "an array",
         Cell::WrongObject => "an object",
-    }
-}
-
-/// Calls `each` with every row and, where the stage saw it, its place in the call.
-fn for_each_row(call_rows: &[u32], rows: usize, mut each: impl FnMut(usize, Option<usize>)) {
-    let mut call_row = 0;
-    for row in 0..rows {
-        let called = call_rows.get(call_row) == Some(&(row as u32));
-        each(row, called.then_some(call_row));
-        call_row += usize::from(called);
-    }
-}
-
-/// What two stages wrote at one path, by dense row: the later one counts where it wrote.
-fn merge(old: Option<&Written>, new: &Written, ty: ColumnType, call_rows: &[u32], rows: usize) -> Written {
-    let mut merged = Written::new(ty);
-    for_each_row(call_rows, rows, |row, call_row| {
-        let newest = call_row.filter(|&call_row| new.ops[call_row] != Op::Keep).map(|call_row| (new, call_row));
-        match newest.or(old.map(|old| (old, row))) {
-            Some((from, row)) => {
-                merged.ops.push(from.ops[row]);
-                merged.data.push_from(&from.data, row);
-            }
-            None => {
-                merged.ops.push(Op::Keep);
-                merged.data.push_default();
-            }
-        }
-    });
-    merged
-}
-
-/// The column as a later stage sees it once `written` is over it.
-fn overlay(column: &Column, written: &Written, ty: ColumnType) -> Column {
-    let mut fresh = Column { cells: Vec::with_capacity(column.len()), data: ColumnData::new(ty) };
-    for (row, op) in written.ops.iter().enumerate() {
-        match op {
-            Op::Keep => fresh.push_from(column, row),
-            Op::Set => {
-                fresh.cells.push(Cell::Valid);
-                fresh.data.push_from(&written.data, row);
-            }
-            Op::Null => fresh.push_cell(Cell::Null),
-            Op::Remove => fresh.push_cell(Cell::Missing),
-        }
-    }
-    fresh
-}
-
-fn overlay_bytes(
-    old: Option<OptionalBytes>,
-    input: &OptionalBytes,
-    new: &crate::plugin::RawWrite,
-    call_rows: &[u32],
-    input_rows: &[u32],
-) -> OptionalBytes {
-    let mut merged = OptionalBytes::default();
-    for_each_row(call_rows, input_rows.len(), |row, call_row| {
-        match call_row.map_or(Op::Keep, |call_row| new.ops[call_row]) {
-            Op::Set => merged.push(call_row.map(|call_row| new.bytes.get(call_row))),
-            Op::Null | Op::Remove => merged.push(None),
-            Op::Keep => merged.push(match &old {
-                Some(old) => old.get(row),
-                None => input.get(input_rows[row] as usize),
-            }),
-        }
-    });
-    merged
-}
-
-fn gather_bytes(
-    to: &mut OptionalBytes,
-    written: Option<&OptionalBytes>,
-    input: &OptionalBytes,
-    rows: impl Iterator<Item = (usize, usize)>,
-) {
-    to.clear();
-    for (row, input_row) in rows {
-        to.push(match written {
-            Some(written) => written.get(row),
-            None => input.get(input_row),
-        });
-    }
-}
-
-fn gather_headers(
-    to: &mut Headers,
-    written: Option<&Headers>,
-    input: &Headers,
-    rows: impl Iterator<Item = (usize, usize)>,
-) {
-    to.clear();
-    for (index, (row, input_row)) in rows.enumerate() {
-        match written {
-            Some(written) => copy_headers(to, index, written, row),
-            None => copy_headers(to, index, input, input_row),
-        }
-    }
-}
-
-fn copy_headers(to: &mut Headers, to_row: usize, from: &Headers, row: usize) {
-    for (name, value) in from.get(row) {
-        to.push(to_row, name, value);
-    }
-}
-
-/// Appends a record's key from its field: a text as it is, anything else as its JSON text, nothing as null.
-fn push_key(keys: &mut OptionalBytes, column: &Column, row: usize) {
-    let ColumnData::Packed(packed) = &column.data else { return keys.push(None) };
-    match (column.cells[row], packed.get(row)) {
-        (Cell::Valid, text) if text.first() == Some(&b'"') => match serde_json::from_slice::<Cow<'_, str>>(text) {
-            Ok(text) => keys.push(Some(text.as_bytes())),
-            Err(_) => keys.push(Some(text)),
-        },
-        (Cell::Valid, json) => keys.push(Some(json)),
-        _ => keys.push(None),
     }
 }

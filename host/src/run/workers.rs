@@ -194,13 +194,18 @@ fn delivery(config: &Config, cluster: &ClusterReport, memory: &Memory, worker: u
         None => None,
     };
     let mut files = Vec::new();
+    let endless = matches!(config.source, SourceConfig::Kafka(_));
     let mut target = |sink: &SinkConfig| match (sink, &mut producer) {
         (SinkConfig::Kafka(kafka), Some(producer)) => {
             let doing = format!("write to topic `{}`", kafka.topic);
             producer.topic(&kafka.topic, PRODUCER_TIMEOUT).map(Target::Topic).map_err(|why| failed(&doing, why))
         }
         (SinkConfig::File(file), _) => {
-            files.push(FileSink::create(&file.path).map_err(|why| RunError::Io(why.to_string()))?);
+            // A source that ends makes its outputs anew; one that does not goes on where they end.
+            let open = if endless { FileSink::append } else { FileSink::create };
+            let sink =
+                open(&file.path).map_err(|why| RunError::Io(format!("output {}: {why}", file.path.display())))?;
+            files.push(sink);
             Ok(Target::File(files.len() - 1))
         }
         (SinkConfig::Stdout, _) => {

@@ -6,8 +6,8 @@ pub(crate) mod kafka;
 mod local;
 mod memory;
 
-pub use files::FilesSource;
-pub use generate::GenerateSource;
+pub use files::{FilesProgress, FilesSource};
+pub use generate::{GenerateSource, write_clickstream};
 pub use kafka::{KafkaSource, StartAt};
 pub use local::LocalSource;
 pub use memory::MemorySource;
@@ -27,6 +27,7 @@ pub enum SourceError {
 
 /// What a poll brings, in this order of time.
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "most events are batches, and a box for each would cost an allocation")]
 pub enum Event {
     /// These partitions are this worker's from now on; it asks for their [`Source::starts`] and assigns them.
     Assigned(Vec<Place>),

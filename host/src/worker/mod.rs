@@ -280,6 +280,10 @@ impl Worker {
             self.source.recycle(batch);
             return Ok(());
         };
+        if batch.next_offset == batch.first_offset && task.position() == batch.first_offset {
+            self.source.recycle(batch);
+            return Ok(());
+        }
         if self.block.batches == 0 {
             self.block.since_ms = now_ms;
         }
