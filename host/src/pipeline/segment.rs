@@ -4,9 +4,7 @@ use std::borrow::Cow;
 
 use crate::plugin::{MAIN_OUTPUT, SAME_ROUTE, StageError, StageInput, StageOutput, Verdict};
 use crate::record::json::{Extractor, Sites, Splicer};
-use crate::record::{
-    Cell, Column, ColumnData, ColumnType, Headers, Op, OptionalBytes, Rows, SOURCE_ERROR_HEADER, Written,
-};
+use crate::record::{Cell, Column, Headers, Op, OptionalBytes, Rows, SOURCE_ERROR_HEADER, Written};
 
 use super::overlay::{
     copy_headers, for_each_row, gather_bytes, gather_headers, merge, overlay, overlay_bytes, push_key,
