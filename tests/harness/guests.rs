@@ -6,7 +6,7 @@ use std::process::Command;
 use std::sync::{Mutex, OnceLock, PoisonError};
 
 /// The core module of the workspace's guest crate `package`, as `cargo` builds it; it is wrapped at load.
-pub fn guest(package: &str) -> Vec<u8> {
+pub(crate) fn guest(package: &str) -> Vec<u8> {
     static BUILT: OnceLock<Mutex<HashMap<String, Vec<u8>>>> = OnceLock::new();
     let mut built = BUILT.get_or_init(Mutex::default).lock().unwrap_or_else(PoisonError::into_inner);
     built.entry(package.to_owned()).or_insert_with(|| build(package)).clone()

@@ -105,13 +105,8 @@ fn load(runtime: &Runtime, stage: &StageConfig, plugin: &PluginConfig) -> Result
         path: plugin.path.clone(),
         why,
     })?;
-    let limits = Limits {
-        memory_bytes: plugin.limits.memory_bytes,
-        deadline_ms: plugin.limits.deadline_ms,
-        fuel_per_record: Limits::fuel_for_deadline(plugin.limits.deadline_ms),
-        output_bytes: plugin.limits.output_bytes,
-        ..Limits::default()
-    };
+    let limits = &plugin.limits;
+    let limits = Limits::new(limits.memory_bytes, limits.deadline_ms, limits.output_bytes);
     let config_json = plugin.config_json.expose().to_owned();
     let loaded = runtime.load(&bytes, &stage.name).map_err(|why| plugin_error(&stage.name, why))?;
     let descriptor = loaded.describe(&config_json, &limits).map_err(|why| plugin_error(&stage.name, why))?;
