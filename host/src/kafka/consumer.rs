@@ -49,7 +49,8 @@ pub struct Polled {
     pub rebalances: Vec<Rebalance>,
     /// Answers to commits that nobody waited for.
     pub commits: Vec<CommitResult>,
-    /// What went wrong in the client; it goes on by itself unless the error says that it is fenced.
+    /// What went wrong in the client; it goes on by itself unless the error says that it is fenced. One of them is not to be
+    /// passed over: [`KafkaError::Unreadable`].
     pub errors: Vec<KafkaError>,
 }
 
@@ -146,7 +147,7 @@ impl Consumer {
                 Some(event) if event.code == code::PARTITION_EOF => {
                     ends.push(slots[at].end(message.offset()));
                 }
-                Some(failure) => errors.push(describe(failure, message).sort("read records")),
+                Some(failure) => errors.push(describe(failure, message)),
             }
         });
         // A transaction's marker at the end is no row, but progress: the batch that says so is empty.
@@ -320,11 +321,18 @@ fn slot_of(slots: &mut Vec<Slot>, topic: &str, partition: i32) -> usize {
 }
 
 /// An error in a message's place carries its text as the value.
-fn describe(failure: RawError, message: &Message<'_>) -> RawError {
-    match message.value() {
-        Some(text) if !text.is_empty() => RawError { text: String::from_utf8_lossy(text).into_owned(), ..failure },
-        _ => failure,
+fn describe(failure: RawError, message: &Message<'_>) -> KafkaError {
+    const DOING: &str = "read records";
+    let text = match message.value() {
+        Some(text) if !text.is_empty() => String::from_utf8_lossy(text).into_owned(),
+        _ => failure.text.clone(),
+    };
+    if matches!(failure.code, code::BAD_MESSAGE | code::BAD_COMPRESSION | code::NOT_IMPLEMENTED) {
+        let detail = Detail { doing: DOING, code: failure.code, text };
+        let place = Partition::new(message.topic(), message.partition());
+        return KafkaError::Unreadable { place, offset: message.offset(), detail };
     }
+    RawError { text, ..failure }.sort(DOING)
 }
 
 type Known = Result<Vec<Option<Position>>, KafkaError>;

@@ -1,5 +1,7 @@
 //! What can go wrong between us and a broker, by what the caller has to do about it.
 
+use super::types::Partition;
+
 /// The code, name and text of an error as librdkafka gave it, and what we were doing.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Detail {
@@ -53,6 +55,17 @@ pub enum KafkaError {
         /// Why it was refused.
         text: String,
     },
+    /// Records that the client can't read: a compression that it was built without, or a broken batch. It stays at the
+    /// former for ever; of the latter it may go on behind. Whoever promises to lose nothing stops the partition here.
+    #[error("{detail}; records of {place} from offset {offset} on can't be read")]
+    Unreadable {
+        /// The partition.
+        place: Partition,
+        /// The offset of the first of them.
+        offset: i64,
+        /// What the client said.
+        detail: Detail,
+    },
     /// Anything else.
     #[error("{0}")]
     Other(Detail),
@@ -63,7 +76,8 @@ impl KafkaError {
     pub fn detail(&self) -> Option<&Detail> {
         match self {
             Self::Retriable(d) | Self::AbortRequired(d) | Self::Fenced(d) | Self::TimedOut(d) => Some(d),
-            Self::Denied(d) | Self::Other(d) | Self::TooLarge { detail: d, .. } => Some(d),
+            Self::Denied(d) | Self::Other(d) => Some(d),
+            Self::TooLarge { detail, .. } | Self::Unreadable { detail, .. } => Some(detail),
             Self::Setting { .. } => None,
         }
     }
@@ -76,6 +90,9 @@ impl KafkaError {
 
 /// Codes that are told apart here; librdkafka's are negative, the protocol's positive.
 pub(super) mod code {
+    pub(crate) const BAD_MESSAGE: i32 = -199;
+    pub(crate) const BAD_COMPRESSION: i32 = -198;
+    pub(crate) const NOT_IMPLEMENTED: i32 = -170;
     pub(crate) const TIMED_OUT: i32 = -185;
     pub(crate) const TIMED_OUT_QUEUE: i32 = -166;
     pub(crate) const QUEUE_FULL: i32 = -184;
