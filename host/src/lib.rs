@@ -14,6 +14,7 @@
 //! | [`worker`] | one thread: poll, process, deliver, commit, recover |
 //! | [`source`], [`sink`] | where batches come from, and where outputs go with a commit |
 //! | [`run`] | one pipeline in one process: checks, threads, progress |
+//! | [`project`] | a plugin's project: `millstream new`, `millstream build` |
 //! | [`memory`] | a model of Kafka for simulation |
 
 pub mod cli;
@@ -22,6 +23,7 @@ pub mod kafka;
 pub mod memory;
 pub mod pipeline;
 pub mod plugin;
+pub mod project;
 pub mod record;
 pub mod run;
 pub mod sink;
