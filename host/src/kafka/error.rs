@@ -1,7 +1,5 @@
 //! What can go wrong between us and a broker, by what the caller has to do about it.
 
-use super::types::Partition;
-
 /// The code, name and text of an error as librdkafka gave it, and what we were doing.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Detail {
@@ -55,17 +53,6 @@ pub enum KafkaError {
         /// Why it was refused.
         text: String,
     },
-    /// Records that the client can't read: a compression that it was built without, or a broken batch. It stays at the
-    /// former for ever; of the latter it may go on behind. Whoever promises to lose nothing stops the partition here.
-    #[error("{detail}; records of {place} from offset {offset} on can't be read")]
-    Unreadable {
-        /// The partition.
-        place: Partition,
-        /// The offset of the first of them.
-        offset: i64,
-        /// What the client said.
-        detail: Detail,
-    },
     /// Anything else.
     #[error("{0}")]
     Other(Detail),
@@ -77,7 +64,7 @@ impl KafkaError {
         match self {
             Self::Retriable(d) | Self::AbortRequired(d) | Self::Fenced(d) | Self::TimedOut(d) => Some(d),
             Self::Denied(d) | Self::Other(d) => Some(d),
-            Self::TooLarge { detail, .. } | Self::Unreadable { detail, .. } => Some(detail),
+            Self::TooLarge { detail, .. } => Some(detail),
             Self::Setting { .. } => None,
         }
     }
