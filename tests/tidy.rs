@@ -73,6 +73,8 @@ fn arrows_between_rooms_point_one_way() {
     accepted("host/src/task/mod.rs", "use crate::{pipeline::{plan, run}, record::Batch};\n");
     accepted("host/src/worker/mod.rs", "use crate::sink::Sink;\nuse crate::source::Source;\n");
     accepted("host/src/main.rs", "use crate::worker::Worker;\n");
+    accepted("host/src/cli/run.rs", "use crate::run::run;\nuse crate::kafka::Admin;\n");
+    refused("host/src/attic/mod.rs", "const A: u8 = 0;\n", 1, "a room that nobody knows");
 }
 
 #[test]
