@@ -14,10 +14,11 @@ use crate::workspace::{Workspace, run as run_command};
 
 const TO_FILES: &str = "deploy/pipelines/clickstream-demo.yaml";
 const TO_KAFKA: &str = "deploy/pipelines/clickstream.yaml";
-/// The topic that [`TO_KAFKA`] reads, and how many records the demo puts there.
+/// What the pipelines' variables are in the demo, unless the user has set them: ten seconds to watch.
+const DEFAULTS: &[(&str, &str)] = &[("RECORDS", "200000"), ("RECORDS_PER_SECOND", "20000"), ("CREATE_TOPICS", "true")];
+/// The topic that [`TO_KAFKA`] reads, and those that it writes.
 const INPUT_TOPIC: &str = "my_events";
-const RECORDS: &str = "200000";
-const PARTITIONS: &str = "4";
+const OUTPUT_TOPICS: &str = "enriched_events (results) and dlq (dead letters, the reason in their headers)";
 
 /// Where the demo's records go.
 #[derive(Debug, PartialEq, Eq)]
@@ -78,7 +79,7 @@ fn to_files(workspace: &Workspace) -> Result<()> {
         }
         _ => std::fs::create_dir_all(&results).with_context(|| format!("can't make {}", results.display()))?,
     }
-    run_command(millstream(workspace, &results).args(["run", TO_FILES, "--progress"]))?;
+    run_command(millstream(workspace).args(["run", TO_FILES, "--progress"]))?;
     println!("\nresults in {}:", results.display());
     for line in listing(&results)? {
         println!("  {line}");
@@ -88,17 +89,18 @@ fn to_files(workspace: &Workspace) -> Result<()> {
 }
 
 fn to_kafka(workspace: &Workspace, brokers: &str) -> Result<()> {
-    let results = results(workspace);
     let host = || {
-        let mut host = millstream(workspace, &results);
+        let mut host = millstream(workspace);
         host.env(BROKERS, brokers);
         host
     };
-    eprintln!("filling {INPUT_TOPIC} with {RECORDS} records");
-    let to = ["--brokers", brokers, "--topic", INPUT_TOPIC, "--partitions", PARTITIONS];
-    run_command(host().arg("generate").args(to).args(["--records", RECORDS]))?;
+    let records = variable("RECORDS");
+    eprintln!("filling {INPUT_TOPIC} with {records} records");
+    let to = ["--brokers", brokers, "--topic", INPUT_TOPIC];
+    run_command(host().arg("generate").args(to).args(["--records", &records]))?;
     run_command(host().args(["run", TO_KAFKA, "--progress", "--until-end"]))?;
-    println!("\nthe results are topics on {brokers}; the pipeline is {TO_KAFKA}");
+    println!("\nresults: the topics {OUTPUT_TOPICS} on {brokers}");
+    println!("the pipeline: {TO_KAFKA}; the plugins: plugins/validate, plugins/upcast, plugins/enrich");
     Ok(())
 }
 
@@ -118,10 +120,17 @@ fn results(workspace: &Workspace) -> PathBuf {
 }
 
 /// The host, with the variables that the demo's pipelines name.
-fn millstream(workspace: &Workspace, results: &Path) -> Command {
+fn millstream(workspace: &Workspace) -> Command {
     let mut command = workspace.command(workspace.host());
-    command.env("MILLSTREAM_PLUGINS", workspace.plugins()).env("MILLSTREAM_RESULTS", results);
+    command.env("OUT", results(workspace));
+    command.envs(DEFAULTS.iter().map(|(name, _)| (*name, variable(name))));
     command
+}
+
+/// The user's value, or the demo's.
+fn variable(name: &str) -> String {
+    let default = || DEFAULTS.iter().find(|(known, _)| *known == name).map_or("", |(_, value)| *value).to_owned();
+    std::env::var(name).ok().filter(|value| !value.is_empty()).unwrap_or_else(default)
 }
 
 /// One line a file: its path and its size.

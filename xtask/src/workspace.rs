@@ -45,9 +45,9 @@ impl Workspace {
         &self.target
     }
 
-    /// Where the built plugins go.
+    /// Where the built plugins go: always in the checkout, because the pipelines in deploy/ name this folder.
     pub(crate) fn plugins(&self) -> PathBuf {
-        self.target.join("plugins")
+        self.root.join("target/plugins")
     }
 
     /// What servers that are started here write.
