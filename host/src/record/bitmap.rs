@@ -14,6 +14,7 @@ impl Bitmap {
     }
 
     /// Appends one bit.
+    #[inline]
     pub fn push(&mut self, bit: bool) {
         if self.len.is_multiple_of(8) {
             self.bytes.push(0);
@@ -26,12 +27,14 @@ impl Bitmap {
     }
 
     /// The bit of `row`; panics where `row` is out of range.
+    #[inline]
     pub fn get(&self, row: usize) -> bool {
         assert!(row < self.len, "bit {row} of {}", self.len);
         self.bytes[row / 8] & (1 << (row % 8)) != 0
     }
 
     /// Number of bits.
+    #[inline]
     pub fn len(&self) -> usize {
         self.len
     }

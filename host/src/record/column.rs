@@ -86,16 +86,6 @@ impl ColumnData {
         }
     }
 
-    /// Empty data of the same shape.
-    pub fn new_like(&self) -> Self {
-        match self {
-            Self::Bool(_) => Self::Bool(Bitmap::default()),
-            Self::Int64(_) => Self::Int64(Vec::new()),
-            Self::Float64(_) => Self::Float64(Vec::new()),
-            Self::Packed(_) => Self::Packed(Packed::default()),
-        }
-    }
-
     /// Number of rows.
     pub fn len(&self) -> usize {
         match self {
@@ -112,6 +102,7 @@ impl ColumnData {
     }
 
     /// Appends what a row without a valid value holds.
+    #[inline]
     pub fn push_default(&mut self) {
         match self {
             Self::Bool(bits) => bits.push(false),
@@ -170,6 +161,7 @@ impl Column {
     }
 
     /// Appends a row that has no valid value.
+    #[inline]
     pub fn push_cell(&mut self, cell: Cell) {
         debug_assert!(cell != Cell::Valid);
         self.cells.push(cell);

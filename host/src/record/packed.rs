@@ -13,6 +13,7 @@ pub struct Packed {
 
 impl Packed {
     /// Number of rows.
+    #[inline]
     pub fn len(&self) -> usize {
         self.ends.len()
     }
@@ -23,18 +24,21 @@ impl Packed {
     }
 
     /// The bytes of `row`; panics where `row` is out of range.
+    #[inline]
     pub fn get(&self, row: usize) -> &[u8] {
         let start = if row == 0 { 0 } else { self.ends[row - 1] as usize };
         &self.data[start..self.ends[row] as usize]
     }
 
     /// Appends one row.
+    #[inline]
     pub fn push(&mut self, bytes: &[u8]) {
         self.data.extend_from_slice(bytes);
         self.end_row();
     }
 
     /// Ends a row whose bytes were written to `data` directly.
+    #[inline]
     pub fn end_row(&mut self) {
         debug_assert!(self.data.len() <= u32::MAX as usize, "a packed column holds 4 GiB at most");
         self.ends.push(self.data.len() as u32);
@@ -63,6 +67,7 @@ pub struct OptionalBytes {
 
 impl OptionalBytes {
     /// Number of rows.
+    #[inline]
     pub fn len(&self) -> usize {
         self.packed.len()
     }
@@ -84,6 +89,7 @@ impl OptionalBytes {
     }
 
     /// Ends a row that is not null and whose bytes were written to `packed.data` directly.
+    #[inline]
     pub fn end_row(&mut self) {
         self.packed.end_row();
         self.valid.push(true);
