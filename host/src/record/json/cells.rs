@@ -2,21 +2,44 @@
 
 use super::extract::Slot;
 use super::scan::{Kind, is_number, unescape};
-use super::{base64, time};
+use super::{base64, time, words};
 use crate::record::{Cell, Column, ColumnData, ColumnType, Packed, TimestampEncoding};
 
 /// Appends what `slot` of the valid record `value` holds, as `ty`, to `column`.
-#[inline]
-pub(super) fn push(column: &mut Column, ty: ColumnType, value: &[u8], slot: Slot, scratch: &mut Vec<u8>) {
-    let text = &value[slot.start as usize..slot.end as usize];
-    let good = match slot.kind {
-        Kind::Missing | Kind::Null => false,
-        kind => convert(&mut column.data, ty, kind, text, scratch),
+#[inline(always)]
+pub(super) fn push(column: &mut Column, ty: ColumnType, value: &[u8], slot: &Slot, scratch: &mut Vec<u8>) {
+    let good = match (ty, slot.kind, &mut column.data) {
+        (ColumnType::Text, Kind::Text, ColumnData::Packed(packed)) => {
+            append(&mut packed.data, value, slot.start as usize + 1, slot.end as usize - 1);
+            packed.end_row();
+            true
+        }
+        (ColumnType::Int64, Kind::Integer, ColumnData::Int64(values)) => {
+            push_some(values, int64(value, slot.start, slot.end))
+        }
+        (ColumnType::Timestamp(encoding), Kind::Integer, ColumnData::Int64(values)) => {
+            push_some(values, int64(value, slot.start, slot.end).and_then(|epoch| from_epoch(encoding, epoch)))
+        }
+        (_, Kind::Missing | Kind::Null, _) => false,
+        (_, _, data) => convert(data, ty, value, slot, scratch),
     };
     if !good {
         column.data.push_default();
     }
     column.cells.push(if good { Cell::Valid } else { cell_of(slot.kind) });
+}
+
+/// Appends `bytes[start..end]`; what is short without a call, by copying more than is wanted.
+#[inline(always)]
+fn append(to: &mut Vec<u8>, bytes: &[u8], start: usize, end: usize) {
+    let kept = to.len() + (end - start);
+    match bytes.get(start..start + 16).and_then(|rest| rest.first_chunk::<16>()) {
+        Some(block) if end - start <= 16 => {
+            to.extend_from_slice(block);
+            to.truncate(kept);
+        }
+        _ => to.extend_from_slice(&bytes[start..end]),
+    }
 }
 
 /// What a value that does not fit its column is.
@@ -33,26 +56,33 @@ fn cell_of(kind: Kind) -> Cell {
 }
 
 /// Appends the value if it is one of `ty`; otherwise appends nothing.
-#[inline]
-fn convert(data: &mut ColumnData, ty: ColumnType, kind: Kind, text: &[u8], scratch: &mut Vec<u8>) -> bool {
+#[inline(never)]
+fn convert(data: &mut ColumnData, ty: ColumnType, value: &[u8], slot: &Slot, scratch: &mut Vec<u8>) -> bool {
+    let kind = slot.kind;
+    let text = &value[slot.start as usize..slot.end as usize];
     match (ty, data) {
-        (ColumnType::Text, ColumnData::Packed(packed)) => push_text(packed, kind, text),
-        (ColumnType::Int64, ColumnData::Int64(values)) => {
-            push_some(values, if kind == Kind::Integer { int64(text) } else { None })
+        (ColumnType::Text, ColumnData::Packed(packed)) => {
+            if kind == Kind::EscapedText {
+                unescape(body(text), &mut packed.data);
+                packed.end_row();
+            }
+            kind == Kind::EscapedText
         }
-        (ColumnType::Timestamp(encoding), ColumnData::Int64(values)) => {
-            push_some(values, timestamp(encoding, kind, text, scratch))
+        (ColumnType::Int64, ColumnData::Int64(_)) => false,
+        (ColumnType::Timestamp(TimestampEncoding::Rfc3339), ColumnData::Int64(values)) => {
+            push_some(values, string(kind, text, scratch).and_then(time::parse_rfc3339))
         }
+        (ColumnType::Timestamp(_), ColumnData::Int64(_)) => false,
         (ColumnType::Float64, ColumnData::Float64(values)) => {
             push_some(values, if is_numeric(kind) { float64(text) } else { None })
         }
-        (ColumnType::Bool, ColumnData::Bool(bits)) => match kind {
-            Kind::True | Kind::False => {
+        (ColumnType::Bool, ColumnData::Bool(bits)) => {
+            let is_bool = matches!(kind, Kind::True | Kind::False);
+            if is_bool {
                 bits.push(kind == Kind::True);
-                true
             }
-            _ => false,
-        },
+            is_bool
+        }
         (ColumnType::Json, ColumnData::Packed(packed)) => {
             packed.push(text);
             true
@@ -70,24 +100,15 @@ fn is_numeric(kind: Kind) -> bool {
     matches!(kind, Kind::Integer | Kind::Number)
 }
 
-#[inline]
+#[inline(always)]
 fn push_some<T>(values: &mut Vec<T>, value: Option<T>) -> bool {
-    let some = value.is_some();
-    values.extend(value);
-    some
-}
-
-#[inline]
-fn push_text(packed: &mut Packed, kind: Kind, text: &[u8]) -> bool {
-    match kind {
-        Kind::Text => packed.push(body(text)),
-        Kind::EscapedText => {
-            unescape(body(text), &mut packed.data);
-            packed.end_row();
+    match value {
+        Some(value) => {
+            values.push(value);
+            true
         }
-        _ => return false,
+        None => false,
     }
-    true
 }
 
 fn push_bytes(packed: &mut Packed, kind: Kind, text: &[u8], scratch: &mut Vec<u8>) -> bool {
@@ -110,11 +131,8 @@ fn push_decimal(packed: &mut Packed, kind: Kind, text: &[u8], scratch: &mut Vec<
     number.is_some()
 }
 
-fn timestamp(encoding: TimestampEncoding, kind: Kind, text: &[u8], scratch: &mut Vec<u8>) -> Option<i64> {
-    if encoding == TimestampEncoding::Rfc3339 {
-        return time::parse_rfc3339(string(kind, text, scratch)?);
-    }
-    let epoch = if kind == Kind::Integer { int64(text)? } else { return None };
+#[inline(always)]
+fn from_epoch(encoding: TimestampEncoding, epoch: i64) -> Option<i64> {
     match encoding {
         TimestampEncoding::Rfc3339 => None,
         TimestampEncoding::EpochS => epoch.checked_mul(1_000_000),
@@ -143,16 +161,29 @@ fn body(text: &[u8]) -> &[u8] {
     text.get(1..text.len() - 1).unwrap_or_default()
 }
 
-/// The value of an integer literal; `None` out of range.
-#[inline]
-fn int64(text: &[u8]) -> Option<i64> {
-    let negative = text.first() == Some(&b'-');
-    let digits = &text[usize::from(negative)..];
-    if digits.len() <= 18 {
-        let value = digits.iter().fold(0_i64, |value, digit| value * 10 + i64::from(digit - b'0'));
-        return Some(if negative { -value } else { value });
-    }
+/// The value of the integer literal `text[start..end]`; `None` out of range.
+#[inline(always)]
+fn int64(text: &[u8], start: u32, end: u32) -> Option<i64> {
+    let (start, end) = (start as usize, end as usize);
+    let negative = text[start] == b'-';
+    let count = end - start - usize::from(negative);
+    // What the 16 bytes before the end hold, if there are so many.
+    let last = if count <= 16 { text[..end].last_chunk::<16>() } else { None };
+    let Some(last) = last else { return any_int64(&text[start..end]) };
+    let both = u128::from_le_bytes(*last);
+    let low = words::number((both >> 64) as u64, count.min(8) as u32);
+    let high = if count > 8 { words::number(both as u64, count as u32 - 8) } else { 0 };
+    let value = (high * 100_000_000 + low) as i64;
+    Some(if negative { -value } else { value })
+}
+
+/// `int64` for what is long, or stands near the text's beginning.
+fn any_int64(literal: &[u8]) -> Option<i64> {
     // Counted downwards, because there is one more below zero than above.
+    let (negative, digits) = match literal {
+        [b'-', digits @ ..] => (true, digits),
+        digits => (false, digits),
+    };
     let value = digits.iter().try_fold(0_i64, |value, digit| {
         value.checked_mul(10).and_then(|value| value.checked_sub(i64::from(digit - b'0')))
     })?;
@@ -203,14 +234,23 @@ mod tests {
 
     #[test]
     fn int64_has_its_whole_range_and_no_more() {
-        for value in
-            [0, 1, -1, 42, i64::MAX, i64::MIN, i64::MAX - 1, 999_999_999_999_999_999, 1_000_000_000_000_000_000]
+        let read = |literal: &str| {
+            let alone = int64(literal.as_bytes(), 0, literal.len() as u32);
+            let text = format!("{{\"some key\":-{literal},0123456789");
+            assert_eq!(int64(text.as_bytes(), 13, 13 + literal.len() as u32), alone, "{literal}");
+            alone
+        };
+        for value in (0..19).flat_map(|power| [10_i64.pow(power), 10_i64.pow(power) - 1, i64::MAX / 10_i64.pow(power)])
         {
-            assert_eq!(int64(value.to_string().as_bytes()), Some(value));
+            assert_eq!(read(&value.to_string()), Some(value));
+            assert_eq!(read(&(-value).to_string()), Some(-value));
         }
-        assert_eq!(int64(b"-0"), Some(0));
-        for text in ["9223372036854775808", "-9223372036854775809", "18446744073709551616", "99999999999999999999999"] {
-            assert_eq!(int64(text.as_bytes()), None, "{text}");
+        assert_eq!(read(&i64::MIN.to_string()), Some(i64::MIN));
+        assert_eq!(read("-0"), Some(0));
+        for literal in
+            ["9223372036854775808", "-9223372036854775809", "18446744073709551616", "99999999999999999999999"]
+        {
+            assert_eq!(read(literal), None, "{literal}");
         }
     }
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::cells;
 use super::error::{Fault, JsonError};
-use super::keys::Keys;
+use super::keys::{Key, Keys};
 use super::plan::Plan;
 use super::scan::{Kind, Scanner, unescape};
 use super::sites::{Site, Sites};
@@ -16,8 +16,15 @@ use crate::record::Column;
 pub struct Extractor {
     plan: Arc<Plan>,
     slots: Vec<Slot>,
-    keys: Vec<Keys>,
+    keys: Vec<ObjectKeys>,
     scratch: Vec<u8>,
+}
+
+/// What an object's first key was, and what followed another member.
+#[derive(Debug, Default)]
+struct ObjectKeys {
+    first: Keys,
+    next: Keys,
 }
 
 /// What a record has at a node of the plan.
@@ -34,7 +41,7 @@ impl Extractor {
     /// An extractor that follows `plan`.
     pub fn new(plan: Arc<Plan>) -> Self {
         let nodes = plan.nodes().len();
-        let keys = (0..nodes).map(|_| Keys::default()).collect();
+        let keys = (0..nodes).map(|_| ObjectKeys::default()).collect();
         Self { plan, slots: vec![Slot::default(); nodes], keys, scratch: Vec::new() }
     }
 
@@ -52,20 +59,19 @@ impl Extractor {
         let kept = sites.sites.len();
         self.slots.fill(Slot::default());
         let mut walk = Walk {
-            scanner: Scanner::new(value),
             plan: &self.plan,
             slots: &mut self.slots,
             keys: &mut self.keys,
             sites: &mut sites.sites,
             scratch: &mut self.scratch,
         };
-        if let Err(error) = walk.record() {
+        if let Err(error) = walk.record(Scanner::new(value)) {
             sites.sites.truncate(kept);
             return Err(error);
         }
         sites.end_row();
-        for ((ty, node), column) in self.plan.read_slots().zip(columns) {
-            cells::push(column, ty, value, self.slots[node], &mut self.scratch);
+        for (read, column) in self.plan.reads_by_node().iter().zip(columns) {
+            cells::push(column, read.ty, value, &self.slots[read.node as usize], &mut self.scratch);
         }
         Ok(())
     }
@@ -73,53 +79,57 @@ impl Extractor {
 
 /// The scan of one record.
 struct Walk<'a> {
-    scanner: Scanner<'a>,
     plan: &'a Plan,
     slots: &'a mut [Slot],
-    keys: &'a mut [Keys],
+    keys: &'a mut [ObjectKeys],
     sites: &'a mut Vec<Site>,
     scratch: &'a mut Vec<u8>,
 }
 
 impl Walk<'_> {
-    fn record(&mut self) -> Result<(), JsonError> {
-        if self.scanner.bytes.len() > LONGEST_RECORD {
+    fn record(&mut self, text: Scanner) -> Result<(), JsonError> {
+        if text.bytes.len() > LONGEST_RECORD {
             return Err(JsonError { fault: Fault::TooLong, at: LONGEST_RECORD as u32 });
         }
-        let start = self.scanner.skip_space(0);
-        let end = self.node(0, start, start, 0)?;
-        self.scanner.finish(end)
+        text.check_utf8()?;
+        let start = text.skip_space(0);
+        let end = self.node(text, 0, start, start, 0)?;
+        text.finish(end)
     }
 
     /// Scans the value that begins at `start`, whose key begins at `key`, and which is `node` of the plan.
+    #[inline(never)]
+    fn node(&mut self, text: Scanner, node: u32, key: u32, start: u32, depth: usize) -> Result<u32, JsonError> {
+        let is_written = self.plan.node(node).is_written;
+        let site = self.sites.len();
+        if is_written {
+            self.sites.push(Site::new(node, key, start));
+        }
+        let (kind, mut end) = text.scalar(start, text.byte(start))?;
+        if matches!(kind, Kind::Object | Kind::Array) {
+            end = self.container(text, node, kind, start, depth)?;
+        }
+        let slot = &mut self.slots[node as usize];
+        *slot = Slot { start, end, kind, site: 0 };
+        if is_written {
+            slot.site = site as u32 + 1;
+            self.sites[site].end_at(end);
+        }
+        Ok(end)
+    }
+
+    /// Scans the member that is `node` of the plan; the quick way for what is a leaf and only read.
     #[inline(always)]
-    fn node(&mut self, node: u32, key: usize, start: usize, depth: usize) -> Result<usize, JsonError> {
-        let plan = self.plan.node(node);
+    fn member(&mut self, text: Scanner, node: u32, key: u32, start: u32, depth: usize) -> Result<u32, JsonError> {
         if self.slots[node as usize].kind != Kind::Missing {
             self.forget(node);
         }
-        let site = self.sites.len();
-        if plan.is_written() {
-            self.sites.push(Site::new(node, key, start));
-            self.slots[node as usize].site = site as u32 + 1;
+        let lead = text.byte(start);
+        if lead == b'{' || lead == b'[' || self.plan.node(node).is_written {
+            return self.node(text, node, key, start, depth);
         }
-        let (kind, mut end) = self.scanner.scalar(start)?;
-        // Known before what is below is scanned, so that a duplicate of this member is seen as one.
-        self.slots[node as usize].kind = kind;
-        if matches!(kind, Kind::Object | Kind::Array) {
-            end = match kind {
-                _ if depth == MAX_DEPTH => return self.scanner.fail(Fault::Depth, start),
-                _ if plan.children.is_empty() => self.scanner.value(start, depth)?.1,
-                Kind::Object => self.object(node, end, depth + 1)?,
-                _ => self.array(node, end, depth + 1)?,
-            };
-        }
-        let slot = &mut self.slots[node as usize];
-        slot.start = start as u32;
-        slot.end = end as u32;
-        if plan.is_written() {
-            self.sites[site].end_at(end);
-        }
+        let (kind, end) = text.scalar(start, lead)?;
+        self.slots[node as usize] = Slot { start, end, kind, site: 0 };
         Ok(end)
     }
 
@@ -134,71 +144,105 @@ impl Walk<'_> {
         self.slots[below].fill(Slot::default());
     }
 
-    #[inline(never)]
-    fn object(&mut self, node: u32, pos: usize, depth: usize) -> Result<usize, JsonError> {
-        let mut pos = self.scanner.skip_space(pos);
-        if self.scanner.byte(pos) == b'}' {
-            return Ok(pos + 1);
+    #[inline(always)]
+    fn container(&mut self, text: Scanner, node: u32, kind: Kind, start: u32, depth: usize) -> Result<u32, JsonError> {
+        if depth == MAX_DEPTH {
+            return text.fail(Fault::Depth, start);
         }
-        let mut expected = 0;
-        loop {
-            let key = pos;
-            let (child, value) = match self.keys[node as usize].guess(&self.scanner, key, &mut expected) {
-                Some((child, length)) => (child, self.scanner.skip_space(key + length)),
-                None => self.new_key(node, key, &mut expected)?,
-            };
-            let end = match child {
-                Some(child) => self.node(child, key, value, depth)?,
-                None => self.scanner.value(value, depth)?.1,
-            };
-            pos = self.scanner.skip_space(end);
-            match self.scanner.byte(pos) {
-                b',' => pos = self.scanner.skip_space(pos + 1),
-                b'}' => return Ok(pos + 1),
-                _ => return self.scanner.fail(Fault::Separator, pos),
-            }
+        match kind {
+            _ if self.plan.node(node).children.is_empty() => text.value(start, depth),
+            Kind::Object => self.object(text, node, start + 1, depth + 1),
+            _ => self.array(text, node, start + 1, depth + 1),
         }
     }
 
-    /// Scans a key that was not guessed, with its colon, and learns it.
+    /// Scans an object from behind its brace on.
     #[inline(never)]
-    fn new_key(&mut self, node: u32, key: usize, expected: &mut usize) -> Result<(Option<u32>, usize), JsonError> {
-        if self.scanner.byte(key) != b'"' {
-            return self.scanner.fail(Fault::Key, key);
+    fn object(&mut self, text: Scanner, node: u32, start: u32, depth: usize) -> Result<u32, JsonError> {
+        let mut end = start;
+        let mut key = self.keys[node as usize].first.guess(text, text.block(end), end, &mut 0);
+        let mut expected = 0;
+        loop {
+            let Key { child, at, len } = match key {
+                Some(key) => key,
+                None => match self.new_key(text, node, end, end == start, &mut expected)? {
+                    Some(key) => key,
+                    None => return Ok(text.skip_space(end) + 1),
+                },
+            };
+            let value = text.skip_space(end + len);
+            end = match child {
+                Some(child) => self.member(text, child, end + at, value, depth)?,
+                None => text.value(value, depth)?,
+            };
+            let block = text.block(end);
+            if block as u8 == b'}' {
+                return Ok(end + 1);
+            }
+            key = self.keys[node as usize].next.guess(text, block, end, &mut expected);
         }
-        let (end, escaped) = self.scanner.string(key + 1)?;
-        let value = self.scanner.colon(end)?;
-        let mut name = &self.scanner.bytes[key + 1..end - 1];
+    }
+
+    /// Scans from the end of a value, or the opening brace, to the next value, and learns it; `None` where the object
+    /// ends.
+    #[inline(never)]
+    fn new_key(
+        &mut self,
+        text: Scanner,
+        node: u32,
+        end: u32,
+        first: bool,
+        expected: &mut usize,
+    ) -> Result<Option<Key>, JsonError> {
+        let mut at = text.skip_space(end);
+        match text.byte(at) {
+            b'}' => return Ok(None),
+            _ if first => {}
+            b',' => at = text.skip_space(at + 1),
+            _ => return text.fail(Fault::Separator, at),
+        }
+        if text.byte(at) != b'"' {
+            return text.fail(Fault::Key, at);
+        }
+        let (key_end, escaped) = text.string(at + 1)?;
+        let value = text.colon(key_end)?;
+        let mut name = &text.bytes[at as usize + 1..key_end as usize - 1];
         if escaped {
             self.scratch.clear();
             unescape(name, self.scratch);
             name = self.scratch;
         }
-        let child = self.plan.node(node).child_of_key(name);
-        self.keys[node as usize].learn(&self.scanner.bytes[key..value], child, expected);
-        Ok((child, value))
+        let key = Key { child: self.plan.node(node).child_of_key(name), at: at - end, len: value - end };
+        let whole = &text.bytes[end as usize..value as usize];
+        let keys = &mut self.keys[node as usize];
+        if first {
+            keys.first.learn(whole, key, &mut 0);
+        } else {
+            keys.next.learn(whole, key, expected);
+        }
+        Ok(Some(key))
     }
 
-    #[inline(never)]
-    fn array(&mut self, node: u32, pos: usize, depth: usize) -> Result<usize, JsonError> {
-        let mut pos = self.scanner.skip_space(pos);
-        if self.scanner.byte(pos) == b']' {
+    fn array(&mut self, text: Scanner, node: u32, start: u32, depth: usize) -> Result<u32, JsonError> {
+        let mut pos = text.skip_space(start);
+        if text.byte(pos) == b']' {
             return Ok(pos + 1);
         }
-        let plan = self.plan.node(node);
+        let plan = self.plan;
+        let plan = plan.node(node);
         for index in 0.. {
             let child = if Some(index) <= plan.max_index { plan.child_of_index(index) } else { None };
             let end = match child {
-                Some(child) => self.node(child, pos, pos, depth)?,
-                None => self.scanner.value(pos, depth)?.1,
+                Some(child) => self.node(text, child, pos, pos, depth)?,
+                None => text.value(pos, depth)?,
             };
-            pos = self.scanner.skip_space(end);
-            match self.scanner.byte(pos) {
-                b',' => pos = self.scanner.skip_space(pos + 1),
+            pos = text.skip_space(end);
+            match text.byte(pos) {
+                b',' => pos = text.skip_space(pos + 1),
                 b']' => return Ok(pos + 1),
                 _ => break,
             }
         }
-        self.scanner.fail(Fault::Separator, pos)
+        text.fail(Fault::Separator, pos)
     }
 }

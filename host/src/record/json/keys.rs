@@ -1,5 +1,8 @@
 //! Guessing the next key: records of a topic mostly have the same keys in the same order, so what followed last time
 //! is compared first, and a key that is known is neither scanned nor looked up.
+//!
+//! What is learnt and compared is the text from the end of the value before (or from the opening brace) to the next
+//! value, with comma, colon and white space; if it is the same, there is nothing left to check.
 
 use super::scan::Scanner;
 
@@ -7,7 +10,7 @@ use super::scan::Scanner;
 const MOST: usize = 256;
 /// Keys that are tried before the guess is given up; absent members make the right one come later.
 const TRIES: usize = 8;
-/// A key's text from its quote to the value; what is longer is not learnt.
+/// The longest text that is learnt.
 const LONGEST: usize = 32;
 
 /// The keys that one object of the plan had.
@@ -16,43 +19,54 @@ pub(super) struct Keys {
     entries: Vec<Entry>,
 }
 
+/// What a text stands for.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Key {
+    /// Its place in the plan, if it has one.
+    pub(super) child: Option<u32>,
+    /// Where in the text the key's quote stands.
+    pub(super) at: u32,
+    /// The text's length.
+    pub(super) len: u32,
+}
+
 #[derive(Debug)]
 struct Entry {
     text: [u128; 2],
     mask: [u128; 2],
-    len: u32,
-    child: Option<u32>,
+    key: Key,
 }
 
 impl Keys {
-    /// The child and the length of the key that stands at `pos`, up to the value; `expected` is the entry to try
-    /// first.
+    /// What the text at `pos` stands for, whose first block is `first`; `expected` is the entry to try first.
     #[inline(always)]
-    pub(super) fn guess(&self, scanner: &Scanner, pos: usize, expected: &mut usize) -> Option<(Option<u32>, usize)> {
-        let first = scanner.block(pos);
-        let mut at = *expected;
-        for _ in 0..TRIES.min(self.entries.len()) {
-            if at >= self.entries.len() {
-                at = 0;
-            }
-            let entry = &self.entries[at];
-            at += 1;
-            if entry.matches(first, scanner, pos) {
-                *expected = at;
-                return Some((entry.child, entry.len as usize));
-            }
+    pub(super) fn guess(&self, scanner: Scanner, first: u128, pos: u32, expected: &mut usize) -> Option<Key> {
+        let entry = self.entries.get(*expected)?;
+        if entry.matches(first, scanner, pos) {
+            *expected += 1;
+            return Some(entry.key);
         }
-        None
+        self.guess_again(scanner, first, pos, expected)
     }
 
-    /// Learns the key `text` (with quotes, colon and white space), to be tried where `expected` points.
+    /// Tries what comes after the entry that was expected, and then from the start.
+    #[inline(never)]
+    fn guess_again(&self, scanner: Scanner, first: u128, pos: u32, expected: &mut usize) -> Option<Key> {
+        let entries = self.entries.iter().enumerate().cycle().skip(*expected + 1);
+        let (at, entry) =
+            entries.take(TRIES.min(self.entries.len())).find(|(_, entry)| entry.matches(first, scanner, pos))?;
+        *expected = at + 1;
+        Some(entry.key)
+    }
+
+    /// Learns `text`, to be tried where `expected` points.
     #[cold]
-    pub(super) fn learn(&mut self, text: &[u8], child: Option<u32>, expected: &mut usize) {
+    pub(super) fn learn(&mut self, text: &[u8], key: Key, expected: &mut usize) {
         // What is compared must be known to be valid, and of other bytes that is only known at the record's end.
         if text.len() > LONGEST || !text.is_ascii() {
             return;
         }
-        let entry = Entry::new(text, child);
+        let entry = Entry::new(text, key);
         if self.entries.len() < MOST {
             let at = (*expected).min(self.entries.len());
             self.entries.insert(at, entry);
@@ -66,21 +80,16 @@ impl Keys {
 }
 
 impl Entry {
-    fn new(text: &[u8], child: Option<u32>) -> Self {
-        let word = |bytes: &[u8], at: usize| bytes.get(at).map_or(0, |&byte| u128::from(byte));
-        let half = |start: usize| (0..16).fold(0, |half, i| half | word(text, start + i) << (8 * i));
+    fn new(text: &[u8], key: Key) -> Self {
+        let byte = |at: usize| text.get(at).map_or(0, |&byte| u128::from(byte));
+        let half = |start: usize| (0..16).fold(0, |half, i| half | byte(start + i) << (8 * i));
         let mask = |start: usize| (0..16).filter(|i| start + i < text.len()).fold(0, |mask, i| mask | 0xff << (8 * i));
-        Self { text: [half(0), half(16)], mask: [mask(0), mask(16)], len: text.len() as u32, child }
+        Self { text: [half(0), half(16)], mask: [mask(0), mask(16)], key }
     }
 
     #[inline(always)]
-    fn matches(&self, first: u128, scanner: &Scanner, pos: usize) -> bool {
-        if (first ^ self.text[0]) & self.mask[0] != 0 {
-            return false;
-        }
-        self.len <= 16 || {
-            let second = scanner.block(pos + 16);
-            (second ^ self.text[1]) & self.mask[1] == 0
-        }
+    fn matches(&self, first: u128, scanner: Scanner, pos: u32) -> bool {
+        (first ^ self.text[0]) & self.mask[0] == 0
+            && (self.key.len <= 16 || (scanner.block(pos + 16) ^ self.text[1]) & self.mask[1] == 0)
     }
 }

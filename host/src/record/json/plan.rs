@@ -36,15 +36,24 @@ pub struct Plan {
     writes: Vec<Pointer>,
     /// In preorder, so that everything below a node follows it without a gap; the root is the first.
     nodes: Vec<Node>,
-    /// For each read its node.
-    read_nodes: Vec<u32>,
+    /// The reads once more, with what reading needs.
+    reads_by_node: Vec<Read>,
     /// The writes' indices in the order of their nodes.
     leaves: Vec<u32>,
+}
+
+/// A read as the extractor takes it.
+#[derive(Debug)]
+pub(super) struct Read {
+    pub(super) ty: ColumnType,
+    pub(super) node: u32,
 }
 
 /// A place in the trie.
 #[derive(Debug, Default)]
 pub(super) struct Node {
+    /// Whether this node is, or is on the way to, a write.
+    pub(super) is_written: bool,
     /// Those on the way to a write come first, in the order of the writes.
     pub(super) children: Vec<Child>,
     /// The first node that is not below this one.
@@ -53,6 +62,8 @@ pub(super) struct Node {
     pub(super) write: Option<u32>,
     /// The writes at and below this node, as a range of `Plan::leaves`.
     pub(super) leaves: Range<usize>,
+    /// How many of the children are, or are on the way to, writes.
+    pub(super) written: usize,
     /// The highest array index among the children.
     pub(super) max_index: Option<u32>,
 }
@@ -86,12 +97,13 @@ impl Plan {
             reads: reads.to_vec(),
             writes: writes.to_vec(),
             nodes: Vec::with_capacity(draft.len()),
-            read_nodes: Vec::new(),
+            reads_by_node: Vec::new(),
             leaves: Vec::with_capacity(writes.len()),
         };
         let mut numbers = vec![0; draft.len()];
         plan.flatten(&draft, 0, &mut numbers);
-        plan.read_nodes = read_drafts.into_iter().map(|index| numbers[index]).collect();
+        let by_node = read_drafts.iter().zip(reads).map(|(&index, field)| Read { ty: field.ty, node: numbers[index] });
+        plan.reads_by_node = by_node.collect();
         Ok(plan)
     }
 
@@ -118,9 +130,9 @@ impl Plan {
         &self.nodes[node as usize]
     }
 
-    /// The reads with the nodes that they look at.
-    pub(super) fn read_slots(&self) -> impl Iterator<Item = (ColumnType, usize)> {
-        self.reads.iter().zip(&self.read_nodes).map(|(field, &node)| (field.ty, node as usize))
+    /// The reads, in order, with their nodes.
+    pub(super) fn reads_by_node(&self) -> &[Read] {
+        &self.reads_by_node
     }
 
     /// The writes at and below a node.
@@ -144,7 +156,10 @@ impl Plan {
                 node: self.flatten(draft, *below, numbers),
             })
             .collect();
+        let is_written = |child: &&Child| self.node(child.node).is_written;
         self.nodes[number as usize] = Node {
+            written: children.iter().take_while(is_written).count(),
+            is_written: self.leaves.len() > first_leaf,
             max_index: children.iter().filter_map(|child| child.index).max(),
             children,
             subtree_end: self.nodes.len() as u32,
@@ -156,9 +171,9 @@ impl Plan {
 }
 
 impl Node {
-    /// True where this node is, or is on the way to, a write.
-    pub(super) fn is_written(&self) -> bool {
-        !self.leaves.is_empty()
+    /// The children that are, or are on the way to, writes.
+    pub(super) fn written_children(&self) -> &[Child] {
+        &self.children[..self.written]
     }
 
     /// The child that the member named `key` is.

@@ -24,55 +24,58 @@ pub(super) enum Kind {
     Object,
 }
 
-/// A text that is being scanned.
+/// A text that is scanned; small, so that it stays in registers.
+#[derive(Clone, Copy)]
 pub(super) struct Scanner<'a> {
     pub(super) bytes: &'a [u8],
-    /// All words of strings, one over the other: whether one of them has a byte beyond ASCII.
-    seen: u64,
 }
 
 type Scanned<T> = Result<T, JsonError>;
 
 impl<'a> Scanner<'a> {
     pub(super) fn new(bytes: &'a [u8]) -> Self {
-        Self { bytes, seen: 0 }
+        Self { bytes }
     }
 
     /// The byte at `pos`, zero beyond the end.
     #[inline(always)]
-    pub(super) fn byte(&self, pos: usize) -> u8 {
-        self.bytes.get(pos).copied().unwrap_or(0)
+    pub(super) fn byte(self, pos: u32) -> u8 {
+        self.bytes.get(pos as usize).copied().unwrap_or(0)
     }
 
     /// 16 bytes from `pos` on, the first one lowest, zeros beyond the end.
     #[inline(always)]
-    pub(super) fn block(&self, pos: usize) -> u128 {
-        match self.bytes.get(pos..).and_then(|rest| rest.first_chunk()) {
+    pub(super) fn block(self, pos: u32) -> u128 {
+        let pos = pos as usize;
+        match self.bytes.get(pos..pos + 16).and_then(|rest| rest.first_chunk()) {
             Some(block) => u128::from_le_bytes(*block),
             None => self.last_block(pos),
         }
     }
 
-    #[inline(never)]
-    fn last_block(&self, pos: usize) -> u128 {
-        let mut block = [0; 16];
-        let rest = self.bytes.get(pos..).unwrap_or_default();
-        block.iter_mut().zip(rest).for_each(|(to, from)| *to = *from);
-        u128::from_le_bytes(block)
-    }
-
     /// 8 bytes from `pos` on, the first one lowest, zeros beyond the end.
     #[inline(always)]
-    fn word(&self, pos: usize) -> u64 {
-        match self.bytes.get(pos..).and_then(|rest| rest.first_chunk()) {
+    fn word(self, pos: u32) -> u64 {
+        let pos = pos as usize;
+        match self.bytes.get(pos..pos + 8).and_then(|rest| rest.first_chunk()) {
             Some(word) => u64::from_le_bytes(*word),
             None => self.last_block(pos) as u64,
         }
     }
 
+    #[inline(never)]
+    fn last_block(self, pos: usize) -> u128 {
+        if let Some(last) = self.bytes.last_chunk() {
+            let beyond = (pos + 16).saturating_sub(self.bytes.len());
+            return u128::from_le_bytes(*last).checked_shr(8 * beyond as u32).unwrap_or(0);
+        }
+        let rest = self.bytes.get(pos..).unwrap_or_default();
+        rest.iter().rev().fold(0, |block, byte| block << 8 | u128::from(*byte))
+    }
+
     /// The first position from `pos` on that is no white space.
     #[inline(always)]
-    pub(super) fn skip_space(&self, pos: usize) -> usize {
+    pub(super) fn skip_space(self, pos: u32) -> u32 {
         if self.byte(pos) > b' ' {
             return pos;
         }
@@ -83,7 +86,7 @@ impl<'a> Scanner<'a> {
     }
 
     #[inline(never)]
-    fn skip_more_space(&self, mut pos: usize) -> usize {
+    fn skip_more_space(self, mut pos: u32) -> u32 {
         while is_space(self.byte(pos)) {
             pos += 1;
         }
@@ -92,26 +95,27 @@ impl<'a> Scanner<'a> {
 
     /// The error that `fault` at `pos` is; at the end of the text, that it ends too early.
     #[cold]
-    pub(super) fn fail<T>(&self, fault: Fault, pos: usize) -> Scanned<T> {
-        let fault = if pos >= self.bytes.len() { Fault::UnexpectedEnd } else { fault };
-        Err(JsonError { fault, at: pos as u32 })
+    pub(super) fn fail<T>(self, fault: Fault, pos: u32) -> Scanned<T> {
+        let fault = if pos as usize >= self.bytes.len() { Fault::UnexpectedEnd } else { fault };
+        Err(JsonError { fault, at: pos })
     }
 
     /// Scans a string whose opening quote is right before `pos`; gives the position after the closing one, and whether
     /// there is an escape.
     #[inline(always)]
-    pub(super) fn string(&mut self, mut pos: usize) -> Scanned<(usize, bool)> {
+    pub(super) fn string(self, mut pos: u32) -> Scanned<(u32, bool)> {
         let mut escaped = false;
         loop {
-            let word = self.word(pos);
-            self.seen |= word;
-            let stops = words::string_stops(word);
-            if stops == 0 {
-                pos += 8;
+            let block = self.block(pos);
+            let near = words::string_stops(block as u64);
+            let far = words::string_stops((block >> 64) as u64);
+            if near | far == 0 {
+                pos += 16;
                 continue;
             }
-            pos += words::before(stops);
-            match self.byte(pos) {
+            let offset = if near != 0 { words::before(near) } else { 8 + words::before(far) };
+            pos += offset;
+            match (block >> (8 * offset)) as u8 {
                 b'"' => return Ok((pos + 1, escaped)),
                 b'\\' => {
                     escaped = true;
@@ -124,7 +128,7 @@ impl<'a> Scanner<'a> {
 
     /// Scans the escape whose backslash stands at `pos`.
     #[inline(never)]
-    fn escape(&self, pos: usize) -> Scanned<usize> {
+    fn escape(self, pos: u32) -> Scanned<u32> {
         match self.byte(pos + 1) {
             b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't' => Ok(pos + 2),
             b'u' => match self.hex4(pos + 2)? {
@@ -144,7 +148,7 @@ impl<'a> Scanner<'a> {
         }
     }
 
-    fn hex4(&self, pos: usize) -> Scanned<u32> {
+    fn hex4(self, pos: u32) -> Scanned<u32> {
         (pos..pos + 4).try_fold(0, |value, at| match char::from(self.byte(at)).to_digit(16) {
             Some(digit) => Ok(value << 4 | digit),
             None => self.fail(Fault::Escape, at),
@@ -153,7 +157,7 @@ impl<'a> Scanner<'a> {
 
     /// The end of the digits that begin at `pos`.
     #[inline(always)]
-    fn digits(&self, mut pos: usize) -> usize {
+    fn digits(self, mut pos: u32) -> u32 {
         loop {
             let stops = words::digit_stops(self.word(pos));
             if stops != 0 {
@@ -163,24 +167,25 @@ impl<'a> Scanner<'a> {
         }
     }
 
-    /// Scans the number that begins at `start`.
+    /// Scans the number that begins at `start` with `lead`.
     #[inline(always)]
-    pub(super) fn number(&self, start: usize) -> Scanned<(Kind, usize)> {
-        let first = start + usize::from(self.byte(start) == b'-');
+    fn number(self, start: u32, lead: u8) -> Scanned<(Kind, u32)> {
+        let first = start + u32::from(lead == b'-');
         let end = self.digits(first);
-        if end == first || (end > first + 1 && self.byte(first) == b'0') {
+        let count = end - first;
+        if count == 0 || (count > 1 && self.byte(first) == b'0') {
             return self.fail(Fault::Number, end.min(first + 1));
         }
         match self.byte(end) {
             b'.' | b'e' | b'E' => self.long_number(start, first, end),
-            _ if end - first > 300 => self.long_number(start, first, end),
+            _ if count > 300 => self.long_number(start, first, end),
             _ => Ok((Kind::Integer, end)),
         }
     }
 
     /// Scans what follows the integer digits `first..end`, and sees that the number is not beyond a double.
-    fn long_number(&self, start: usize, first: usize, end: usize) -> Scanned<(Kind, usize)> {
-        let integer_digits = end - first;
+    fn long_number(self, start: u32, first: u32, end: u32) -> Scanned<(Kind, u32)> {
+        let integer_digits = (end - first) as usize;
         let mut pos = end;
         if self.byte(pos) == b'.' {
             pos = self.digits(end + 1);
@@ -191,33 +196,33 @@ impl<'a> Scanner<'a> {
         let mut small = integer_digits <= 300;
         if matches!(self.byte(pos), b'e' | b'E') {
             let sign = self.byte(pos + 1);
-            let digits = pos + 1 + usize::from(matches!(sign, b'+' | b'-'));
+            let digits = pos + 1 + u32::from(matches!(sign, b'+' | b'-'));
             pos = self.digits(digits);
             if pos == digits {
                 return self.fail(Fault::Number, pos);
             }
             // Below 1e300 whatever the digits are; what may be beyond is decided by the parser that we promise to agree
             // with to the last bit.
-            let exponent = &self.bytes[digits..pos];
+            let exponent = &self.bytes[digits as usize..pos as usize];
             let exponent = exponent.iter().fold(0_usize, |all, digit| (all * 10 + usize::from(digit - b'0')).min(1000));
             small &= sign == b'-' || integer_digits + exponent <= 300;
         }
-        if !small && serde_json::from_slice::<f64>(&self.bytes[start..pos]).is_err() {
+        if !small && serde_json::from_slice::<f64>(&self.bytes[start as usize..pos as usize]).is_err() {
             return self.fail(Fault::NumberRange, start);
         }
         Ok((if pos == end { Kind::Integer } else { Kind::Number }, pos))
     }
 
-    /// Scans the value that begins at `pos` if it is no array and no object; for those gives the position after the
-    /// bracket.
+    /// Scans the value that begins at `pos` with the byte `lead` if it is no array and no object; for those gives the
+    /// position after the bracket.
     #[inline(always)]
-    pub(super) fn scalar(&mut self, pos: usize) -> Scanned<(Kind, usize)> {
-        match self.byte(pos) {
+    pub(super) fn scalar(self, pos: u32, lead: u8) -> Scanned<(Kind, u32)> {
+        match lead {
             b'"' => {
                 let (end, escaped) = self.string(pos + 1)?;
                 Ok((if escaped { Kind::EscapedText } else { Kind::Text }, end))
             }
-            b'-' | b'0'..=b'9' => self.number(pos),
+            b'-' | b'0'..=b'9' => self.number(pos, lead),
             b'{' => Ok((Kind::Object, pos + 1)),
             b'[' => Ok((Kind::Array, pos + 1)),
             b't' => self.literal(pos, b"true", Kind::True),
@@ -228,37 +233,37 @@ impl<'a> Scanner<'a> {
     }
 
     #[inline(always)]
-    fn literal(&self, pos: usize, text: &[u8], kind: Kind) -> Scanned<(Kind, usize)> {
-        match self.bytes.get(pos..pos + text.len()) {
-            Some(found) if found == text => Ok((kind, pos + text.len())),
+    fn literal(self, pos: u32, text: &[u8], kind: Kind) -> Scanned<(Kind, u32)> {
+        match self.bytes.get(pos as usize..pos as usize + text.len()) {
+            Some(found) if found == text => Ok((kind, pos + text.len() as u32)),
             _ => self.bad_literal(pos, text),
         }
     }
 
     #[cold]
-    fn bad_literal<T>(&self, pos: usize, text: &[u8]) -> Scanned<T> {
-        let good = text.iter().enumerate().take_while(|(i, byte)| self.byte(pos + i) == **byte).count();
-        self.fail(Fault::Value, pos + good)
+    fn bad_literal<T>(self, pos: u32, text: &[u8]) -> Scanned<T> {
+        let good = (pos..).zip(text).take_while(|(at, byte)| self.byte(*at) == **byte).count();
+        self.fail(Fault::Value, pos + good as u32)
     }
 
     /// Scans the value that begins at `pos`, within `depth` arrays and objects, down to its last leaf.
     #[inline(always)]
-    pub(super) fn value(&mut self, pos: usize, depth: usize) -> Scanned<(Kind, usize)> {
-        match self.scalar(pos)? {
-            (kind @ (Kind::Array | Kind::Object), _) => Ok((kind, self.nested(pos, depth)?)),
-            scalar => Ok(scalar),
+    pub(super) fn value(self, pos: u32, depth: usize) -> Scanned<u32> {
+        match self.byte(pos) {
+            b'{' | b'[' => self.nested(pos, depth),
+            lead => Ok(self.scalar(pos, lead)?.1),
         }
     }
 
     /// Scans an array or object; which of the two each level is stands in a bit, so that nothing is allocated or called
     /// again.
     #[inline(never)]
-    fn nested(&mut self, mut pos: usize, depth: usize) -> Scanned<usize> {
+    fn nested(self, mut pos: u32, depth: usize) -> Scanned<u32> {
         let mut objects = 0_u128;
         let mut level = depth;
         loop {
             // A value begins at `pos`.
-            let (kind, end) = self.scalar(pos)?;
+            let (kind, end) = self.scalar(pos, self.byte(pos))?;
             let mut after = end;
             if matches!(kind, Kind::Array | Kind::Object) {
                 level += 1;
@@ -304,7 +309,7 @@ impl<'a> Scanner<'a> {
 
     /// Scans a key with its colon and white space; gives where the value begins.
     #[inline(always)]
-    fn key(&mut self, pos: usize) -> Scanned<usize> {
+    fn key(self, pos: u32) -> Scanned<u32> {
         if self.byte(pos) != b'"' {
             return self.fail(Fault::Key, pos);
         }
@@ -314,7 +319,7 @@ impl<'a> Scanner<'a> {
 
     /// Scans the colon after a key and the white space around it.
     #[inline(always)]
-    pub(super) fn colon(&self, pos: usize) -> Scanned<usize> {
+    pub(super) fn colon(self, pos: u32) -> Scanned<u32> {
         let pos = self.skip_space(pos);
         if self.byte(pos) != b':' {
             return self.fail(Fault::Colon, pos);
@@ -322,18 +327,24 @@ impl<'a> Scanner<'a> {
         Ok(self.skip_space(pos + 1))
     }
 
-    /// Sees that nothing but white space follows `pos`, and that all is UTF-8.
+    /// Sees that nothing but white space follows `pos`.
     #[inline(always)]
-    pub(super) fn finish(&self, pos: usize) -> Scanned<()> {
-        let end = self.skip_space(pos);
-        if end < self.bytes.len() {
-            return self.fail(Fault::Trailing, end);
+    pub(super) fn finish(self, pos: u32) -> Scanned<()> {
+        if pos as usize == self.bytes.len() {
+            return Ok(());
         }
-        if self.seen & words::HIGH != 0 { self.check_utf8() } else { Ok(()) }
+        match self.skip_space(pos) {
+            end if end as usize == self.bytes.len() => Ok(()),
+            end => self.fail(Fault::Trailing, end),
+        }
     }
 
-    #[inline(never)]
-    fn check_utf8(&self) -> Scanned<()> {
+    /// Sees that all is UTF-8.
+    #[inline(always)]
+    pub(super) fn check_utf8(self) -> Scanned<()> {
+        if words::is_ascii(self.bytes) {
+            return Ok(());
+        }
         match std::str::from_utf8(self.bytes) {
             Ok(_) => Ok(()),
             Err(error) => Err(JsonError { fault: Fault::Utf8, at: error.valid_up_to() as u32 }),
@@ -348,16 +359,16 @@ pub(super) fn is_space(byte: u8) -> bool {
 
 /// Sees that `text` is one valid value that may stand within `depth` arrays and objects.
 pub(super) fn validate(text: &[u8], depth: usize) -> Result<(), JsonError> {
-    let mut scanner = Scanner::new(text);
-    let start = scanner.skip_space(0);
-    let (_, end) = scanner.value(start, depth)?;
+    let scanner = Scanner::new(text);
+    scanner.check_utf8()?;
+    let end = scanner.value(scanner.skip_space(0), depth)?;
     scanner.finish(end)
 }
 
 /// Sees that `text` is a number literal and nothing else; of any size, as decimals are.
 pub(super) fn is_number(text: &[u8]) -> bool {
     let scanner = Scanner::new(text);
-    let digits_at = usize::from(scanner.byte(0) == b'-');
+    let digits_at = u32::from(scanner.byte(0) == b'-');
     let mut end = scanner.digits(digits_at);
     let mut good = end > digits_at && (end == digits_at + 1 || scanner.byte(digits_at) != b'0');
     if scanner.byte(end) == b'.' {
@@ -366,11 +377,11 @@ pub(super) fn is_number(text: &[u8]) -> bool {
         good &= end > fraction;
     }
     if matches!(scanner.byte(end), b'e' | b'E') {
-        let exponent = end + 1 + usize::from(matches!(scanner.byte(end + 1), b'+' | b'-'));
+        let exponent = end + 1 + u32::from(matches!(scanner.byte(end + 1), b'+' | b'-'));
         end = scanner.digits(exponent);
         good &= end > exponent;
     }
-    good && end == text.len()
+    good && end as usize == text.len()
 }
 
 /// Appends what the valid string body `raw` (without quotes) stands for.
@@ -381,17 +392,17 @@ pub(super) fn unescape(raw: &[u8], out: &mut Vec<u8>) {
         let at = rest + run;
         out.extend_from_slice(&raw[rest..at]);
         rest = at + 2;
-        let plain = match scanner.byte(at + 1) {
+        let plain = match scanner.byte(at as u32 + 1) {
             b'b' => 0x08,
             b'f' => 0x0c,
             b'n' => b'\n',
             b'r' => b'\r',
             b't' => b'\t',
             b'u' => {
-                let mut code = scanner.hex4(at + 2).unwrap_or_default();
+                let mut code = scanner.hex4(at as u32 + 2).unwrap_or_default();
                 rest = at + 6;
                 if (0xd800..0xdc00).contains(&code) {
-                    let low = scanner.hex4(at + 8).unwrap_or_default();
+                    let low = scanner.hex4(at as u32 + 8).unwrap_or_default();
                     code = 0x10000 + ((code & 0x3ff) << 10) + (low & 0x3ff);
                     rest = at + 12;
                 }

@@ -50,12 +50,12 @@ impl Sites {
 }
 
 impl Site {
-    pub(super) fn new(node: u32, key: usize, start: usize) -> Self {
-        Self { node, key: key as u32, start: start as u32, end: 0 }
+    pub(super) fn new(node: u32, key: u32, start: u32) -> Self {
+        Self { node, key, start, end: 0 }
     }
 
-    pub(super) fn end_at(&mut self, end: usize) {
-        self.end = end as u32 | (self.end & SUPERSEDED);
+    pub(super) fn end_at(&mut self, end: u32) {
+        self.end = end;
     }
 
     pub(super) fn supersede(&mut self) {

@@ -150,9 +150,13 @@ impl Splice<'_> {
     }
 
     /// The first write at or below `node` that puts something there.
+    #[inline(always)]
     fn puts(&self, node: u32) -> Option<u32> {
-        let below = self.plan.writes_below(node);
-        below.iter().copied().find(|write| matches!(self.op(*write), Op::Set | Op::Null))
+        let puts = |write: &u32| matches!(self.op(*write), Op::Set | Op::Null);
+        match self.plan.node(node).write {
+            Some(write) => Some(write).filter(puts),
+            None => self.plan.writes_below(node).iter().copied().find(puts),
+        }
     }
 
     fn changes(&self, node: u32) -> bool {
@@ -212,14 +216,18 @@ impl Splice<'_> {
     /// Appends the members that an object lacks.
     fn append_missing(&mut self, object: Site) -> Spliced {
         let plan = self.plan;
-        for child in &plan.node(object.node).children {
+        let mut comma = None;
+        for child in plan.node(object.node).written_children() {
             if self.present[child.node as usize] == self.now || self.puts(child.node).is_none() {
                 continue;
             }
-            self.copy_to(self.last_before(object.end() - 1));
-            if self.out.iter().rev().find(|byte| !is_space(**byte)) != Some(&b'{') {
+            if comma.is_none() {
+                self.copy_to(self.last_before(object.end() - 1));
+            }
+            if comma.unwrap_or_else(|| self.out.iter().rev().find(|byte| !is_space(**byte)) != Some(&b'{')) {
                 self.out.push(b',');
             }
+            comma = Some(true);
             self.out.extend_from_slice(&child.key_json);
             self.put(child.node)?;
         }
@@ -227,7 +235,7 @@ impl Splice<'_> {
     }
 
     fn refuse_missing(&self, array: Site) -> Spliced {
-        let children = self.plan.node(array.node).children.iter().map(|child| child.node);
+        let children = self.plan.node(array.node).written_children().iter().map(|child| child.node);
         let mut missing = children.filter(|child| self.present[*child as usize] != self.now);
         match missing.find_map(|child| self.puts(child)) {
             Some(write) => fail(write, SpliceFault::NoElement),
@@ -243,7 +251,7 @@ impl Splice<'_> {
         }
         self.out.push(b'{');
         let mut first = true;
-        for child in &plan.children {
+        for child in plan.written_children() {
             if self.puts(child.node).is_some() {
                 if !first {
                     self.out.push(b',');
@@ -263,8 +271,8 @@ impl Splice<'_> {
             self.out.extend_from_slice(b"null");
             return Ok(());
         }
-        let depth = self.plan.writes()[write as usize].tokens().len();
-        write::value(written.ty, &written.data, self.row, depth, self.out)
+        let path = &self.plan.writes()[write as usize];
+        write::value(written.ty, &written.data, self.row, path, self.out)
             .map_err(|fault| SpliceError { write: write as usize, fault })
     }
 

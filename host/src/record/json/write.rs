@@ -1,16 +1,16 @@
 //! From a cell that a plugin wrote to a value's text.
 
 use super::splice::SpliceFault;
-use super::{base64, scan, time, words};
+use super::{Pointer, base64, scan, time, words};
 use crate::record::{ColumnData, ColumnType, TimestampEncoding};
 
-/// Appends `row` of `data`, a column of type `ty`, as JSON that stands within `depth` arrays and objects. On an error
-/// something may have been appended.
+/// Appends `row` of `data`, a column of type `ty`, as the JSON that stands at `path`. On an error something may have been
+/// appended.
 pub(super) fn value(
     ty: ColumnType,
     data: &ColumnData,
     row: usize,
-    depth: usize,
+    path: &Pointer,
     out: &mut Vec<u8>,
 ) -> Result<(), SpliceFault> {
     match (ty, data) {
@@ -29,7 +29,7 @@ pub(super) fn value(
             Ok(())
         }
         (ColumnType::Decimal, ColumnData::Packed(packed)) => decimal(packed.get(row), out),
-        (ColumnType::Json, ColumnData::Packed(packed)) => json(packed.get(row), depth, out),
+        (ColumnType::Json, ColumnData::Packed(packed)) => json(packed.get(row), path.tokens().len(), out),
         _ => {
             debug_assert!(false, "what was written has another shape than its type");
             Err(SpliceFault::Shape)
@@ -41,13 +41,11 @@ pub(super) fn value(
 fn text(text: &[u8], out: &mut Vec<u8>) -> Result<(), SpliceFault> {
     const ESCAPES: [u8; 32] = *b"uuuuuuuubtnufruuuuuuuuuuuuuuuuuu";
     const HEX: &[u8; 16] = b"0123456789abcdef";
-    if std::str::from_utf8(text).is_err() {
-        return Err(SpliceFault::NotUtf8);
-    }
     out.push(b'"');
     let mut rest = text;
+    let mut seen = 0;
     loop {
-        let run = plain_run(rest);
+        let run = plain_run(rest, &mut seen);
         out.extend_from_slice(&rest[..run]);
         let Some(&special) = rest.get(run) else { break };
         match ESCAPES.get(usize::from(special)) {
@@ -62,22 +60,36 @@ fn text(text: &[u8], out: &mut Vec<u8>) -> Result<(), SpliceFault> {
         rest = &rest[run + 1..];
     }
     out.push(b'"');
+    if words::is_high(seen) && std::str::from_utf8(text).is_err() {
+        return Err(SpliceFault::NotUtf8);
+    }
     Ok(())
 }
 
-/// How many of the first bytes need no escape.
-#[inline]
-fn plain_run(text: &[u8]) -> usize {
+/// How many of the first bytes need no escape; what it looked at is laid over `seen`.
+#[inline(always)]
+fn plain_run(text: &[u8], seen: &mut u64) -> usize {
     let mut at = 0;
-    while let Some(word) = text.get(at..).and_then(|rest| rest.first_chunk()) {
-        let stops = words::string_stops(u64::from_le_bytes(*word));
+    while let Some(rest) = text.get(at..).filter(|rest| !rest.is_empty()) {
+        let (start, word) = match (rest.first_chunk(), text.last_chunk()) {
+            (Some(word), _) => (at, *word),
+            // The last 8 again: those of them that were looked at before are plain.
+            (None, Some(word)) => (text.len() - 8, *word),
+            (None, None) => {
+                let mut word = [b' '; 8];
+                word.iter_mut().zip(rest).for_each(|(to, from)| *to = *from);
+                (at, word)
+            }
+        };
+        let word = u64::from_le_bytes(word);
+        *seen |= word;
+        let stops = words::string_stops(word);
         if stops != 0 {
-            return at + words::before(stops);
+            return start + words::before(stops) as usize;
         }
         at += 8;
     }
-    let special = |byte: &u8| *byte < 0x20 || *byte == b'"' || *byte == b'\\';
-    text[at..].iter().position(special).map_or(text.len(), |run| at + run)
+    text.len()
 }
 
 fn int64(value: i64, out: &mut Vec<u8>) -> Result<(), SpliceFault> {

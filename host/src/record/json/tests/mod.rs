@@ -3,8 +3,7 @@
 use std::sync::Arc;
 
 use super::{Extractor, Field, JsonError, Plan, Pointer, Sites, SpliceError, SpliceFault, Splicer};
-use crate::record::{Cell, Column, ColumnData, ColumnType};
-use crate::record::{Op, Written};
+use crate::record::{Cell, Column, ColumnData, ColumnType, Op, Written};
 
 mod oracle;
 mod reading;

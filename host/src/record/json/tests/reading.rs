@@ -151,6 +151,30 @@ fn keys_in_another_order_or_missing_are_found_all_the_same() {
 }
 
 #[test]
+fn what_was_learnt_of_keys_lets_nothing_wrong_pass() {
+    let mut chain = Chain::new(&[field("/a", ColumnType::Int64)], &["/b"]);
+    for record in [r#"{"a":1,"b":2}"#, r#"{"b":1,"a":2}"#, r#"{ "a":1 , "b":2 }"#, r#"{ "b":1, "a" : 2}"#, "{}", "{ }"]
+    {
+        chain.read(record.as_bytes()).expect(record);
+    }
+    for record in [
+        r#"{"a":1"b":2}"#,
+        r#"{"a":1 "b":2}"#,
+        r#"{ "a":1 "b":2}"#,
+        r#"{,"a":1}"#,
+        r#"{ , "b":1}"#,
+        r#"{"a":1,,"b":2}"#,
+        r#"{"a":1,}"#,
+        r#"{"a":}"#,
+        r#"{"a":,"b":2}"#,
+        r#"{"a":1,"b":"#,
+        r#"{"a":1,"b"#,
+    ] {
+        assert!(chain.read(record.as_bytes()).is_err(), "{record}");
+    }
+}
+
+#[test]
 fn many_keys_long_keys_and_keys_beyond_ascii_are_found() {
     let keys: Vec<String> = (0..400).map(|i| format!("k{i}{}", "é-".repeat(i % 20))).collect();
     let members: Vec<String> = keys.iter().enumerate().map(|(i, key)| format!("\"{key}\":{i}")).collect();
