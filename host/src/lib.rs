@@ -7,10 +7,26 @@
 //! | --- | --- |
 //! | [`config`] | the pipeline's file, read into plain structs |
 //! | [`kafka`] | consumer, producer and admin client; the only user of librdkafka |
-//! | [`plugin`] | WebAssembly plugins in their sandbox; the only user of wasmtime |
 //! | [`record`] | batches, columns, JSON extraction and splice |
+//! | [`plugin`] | the sandbox: wasmtime, limits, faults, the cache of compiled code |
+//! | [`pipeline`] | the chain: its static check, and a batch's way through it |
+//! | [`task`] | one partition: position, accounting, dead letters |
+//! | [`worker`] | one thread: poll, process, deliver, commit, recover |
+//! | [`source`], [`sink`] | where batches come from, and where outputs go with a commit |
+//! | [`run`] | one pipeline in one process: checks, threads, progress |
+//! | [`project`] | a plugin's project: `millstream new`, `millstream build` |
+//! | [`memory`] | a model of Kafka for simulation |
 
+pub mod cli;
 pub mod config;
 pub mod kafka;
+pub mod memory;
+pub mod pipeline;
 pub mod plugin;
+pub mod project;
 pub mod record;
+pub mod run;
+pub mod sink;
+pub mod source;
+pub mod task;
+pub mod worker;

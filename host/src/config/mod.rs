@@ -10,6 +10,7 @@ mod json;
 mod kafka;
 mod node;
 mod output;
+mod schema;
 mod secret;
 mod source;
 mod stage;
@@ -28,6 +29,7 @@ pub use kafka::{KafkaConnection, Properties, PropertyValue};
 pub use output::{
     DeadLettersConfig, ErrorBudget, FileSinkConfig, KafkaSinkConfig, MAIN_OUTPUT, OutputConfig, SinkConfig,
 };
+pub use schema::SCHEMA_JSON;
 pub use secret::Secret;
 pub use source::{
     ClickstreamConfig, FileFormat, FilesSourceConfig, GenerateConfig, GroupProtocol, InputFile, KafkaSourceConfig,

@@ -352,3 +352,15 @@ fn built_in_stages_are_read() {
     };
     assert_eq!(config.stages[1].kind, StageKind::Filter(filter));
 }
+
+#[test]
+fn the_pipelines_that_we_ship_are_valid() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/pipelines");
+    let mut names = Vec::new();
+    for entry in std::fs::read_dir(&folder).expect("the folder is there") {
+        let path = entry.expect("readable").path();
+        Config::load(&path).unwrap_or_else(|error| panic!("{error}"));
+        names.push(path);
+    }
+    assert!(names.len() >= 2, "{names:?}");
+}

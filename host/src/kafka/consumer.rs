@@ -49,15 +49,24 @@ pub struct Polled {
     pub rebalances: Vec<Rebalance>,
     /// Answers to commits that nobody waited for.
     pub commits: Vec<CommitResult>,
-    /// What went wrong in the client; it goes on by itself unless the error says that it is fenced.
+    /// What went wrong in the client; it goes on by itself unless the error says that it is fenced, or the records are
+    /// also among the `unreadable`.
     pub errors: Vec<KafkaError>,
+    /// Where records begin that the client can't read: a compression that it was built without, or a broken batch. It stays
+    /// at the former for ever; of the latter it may go on behind. Whoever promises to lose nothing stops the partition.
+    pub unreadable: Vec<Position>,
 }
 
 impl Polled {
     /// True where the poll brought nothing at all.
     pub fn is_empty(&self) -> bool {
-        let Self { batches, ends, rebalances, commits, errors } = self;
-        batches.is_empty() && ends.is_empty() && rebalances.is_empty() && commits.is_empty() && errors.is_empty()
+        let Self { batches, ends, rebalances, commits, errors, unreadable } = self;
+        batches.is_empty()
+            && ends.is_empty()
+            && rebalances.is_empty()
+            && commits.is_empty()
+            && errors.is_empty()
+            && unreadable.is_empty()
     }
 
     fn clear(&mut self) {
@@ -66,6 +75,7 @@ impl Polled {
         self.rebalances.clear();
         self.commits.clear();
         self.errors.clear();
+        self.unreadable.clear();
     }
 }
 
@@ -134,7 +144,8 @@ impl Consumer {
     /// everything paused.
     pub fn poll(&mut self, timeout: Duration, max_rows: usize, polled: &mut Polled) {
         polled.clear();
-        let (slots, ends, errors) = (&mut self.slots, &mut polled.ends, &mut polled.errors);
+        let Polled { ends, errors, unreadable, .. } = polled;
+        let slots = &mut self.slots;
         let (mut origin, mut at) = ((0, -1), 0);
         self.client.poll(timeout, max_rows, |message| {
             if message.origin() != origin {
@@ -146,10 +157,18 @@ impl Consumer {
                 Some(event) if event.code == code::PARTITION_EOF => {
                     ends.push(slots[at].end(message.offset()));
                 }
-                Some(failure) => errors.push(describe(failure, message).sort("read records")),
+                Some(failure) => {
+                    if is_unreadable(failure.code) {
+                        let place = Partition { topic: slots[at].topic.clone(), partition: message.partition() };
+                        unreadable.push(place.at(message.offset()));
+                    }
+                    errors.push(describe(failure, message).sort("read records"));
+                }
             }
         });
-        for slot in self.slots.iter_mut().filter(|slot| !slot.rows.is_empty()) {
+        // A transaction's marker at the end is no row, but progress: the batch that says so is empty.
+        let moved = |slot: &&mut Slot| !slot.rows.is_empty() || (0..slot.next_offset).contains(&slot.first_offset);
+        for slot in self.slots.iter_mut().filter(moved) {
             polled.batches.push(slot.take(self.spare.pop().unwrap_or_default()));
         }
         self.take_events(polled);
@@ -319,10 +338,17 @@ fn slot_of(slots: &mut Vec<Slot>, topic: &str, partition: i32) -> usize {
 
 /// An error in a message's place carries its text as the value.
 fn describe(failure: RawError, message: &Message<'_>) -> RawError {
-    match message.value() {
-        Some(text) if !text.is_empty() => RawError { text: String::from_utf8_lossy(text).into_owned(), ..failure },
-        _ => failure,
-    }
+    let text = match message.value() {
+        Some(text) if !text.is_empty() => String::from_utf8_lossy(text).into_owned(),
+        _ => failure.text,
+    };
+    let text = format!("{text} in {}[{}] at offset {}", message.topic(), message.partition(), message.offset());
+    RawError { text, ..failure }
+}
+
+/// True for an error that stands for records which the client can't read.
+fn is_unreadable(code: i32) -> bool {
+    matches!(code, code::BAD_MESSAGE | code::BAD_COMPRESSION | code::NOT_IMPLEMENTED)
 }
 
 type Known = Result<Vec<Option<Position>>, KafkaError>;

@@ -63,7 +63,8 @@ impl KafkaError {
     pub fn detail(&self) -> Option<&Detail> {
         match self {
             Self::Retriable(d) | Self::AbortRequired(d) | Self::Fenced(d) | Self::TimedOut(d) => Some(d),
-            Self::Denied(d) | Self::Other(d) | Self::TooLarge { detail: d, .. } => Some(d),
+            Self::Denied(d) | Self::Other(d) => Some(d),
+            Self::TooLarge { detail, .. } => Some(detail),
             Self::Setting { .. } => None,
         }
     }
@@ -76,6 +77,9 @@ impl KafkaError {
 
 /// Codes that are told apart here; librdkafka's are negative, the protocol's positive.
 pub(super) mod code {
+    pub(crate) const BAD_MESSAGE: i32 = -199;
+    pub(crate) const BAD_COMPRESSION: i32 = -198;
+    pub(crate) const NOT_IMPLEMENTED: i32 = -170;
     pub(crate) const TIMED_OUT: i32 = -185;
     pub(crate) const TIMED_OUT_QUEUE: i32 = -166;
     pub(crate) const QUEUE_FULL: i32 = -184;

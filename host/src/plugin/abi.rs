@@ -221,6 +221,49 @@ pub(super) struct Processed {
     pub(super) emitted: Option<Emitted>,
 }
 
+impl Packed {
+    fn bytes(&self) -> usize {
+        size_of_val(&self.ends[..]) + self.data.len()
+    }
+}
+
+impl ColumnData {
+    fn bytes(&self) -> usize {
+        match self {
+            Self::Booleans(bits) => bits.len(),
+            Self::Int64s(values) => size_of_val(&values[..]),
+            Self::Float64s(values) => size_of_val(&values[..]),
+            Self::Packed(packed) => packed.bytes(),
+        }
+    }
+}
+
+impl OptionalBytes {
+    fn bytes(&self) -> usize {
+        self.valid.len() + self.bytes.bytes()
+    }
+}
+
+impl Processed {
+    /// Bytes of all its lists of one entry a row or more.
+    pub(super) fn bytes(&self) -> usize {
+        let raw = |write: &Option<RawWrite>| write.as_ref().map_or(0, |write| write.ops.len() + write.bytes.bytes());
+        let headers =
+            |headers: &Headers| size_of_val(&headers.row_ends[..]) + headers.names.bytes() + headers.values.bytes();
+        let emitted = |new: &Emitted| 2 * size_of_val(&new.row[..]) + new.keys.bytes() + new.values.bytes();
+        let rejection = |rejection: &Rejection| size_of::<Rejection>() + rejection.code.len() + rejection.detail.len();
+        self.verdicts.len()
+            + self.rejections.iter().map(rejection).sum::<usize>()
+            + self.writes.iter().map(|write| write.ops.len() + write.data.bytes()).sum::<usize>()
+            + raw(&self.key)
+            + raw(&self.value)
+            + self.headers.as_ref().map_or(0, headers)
+            + self.timestamps_ms.as_ref().map_or(0, |times| size_of_val(&times[..]))
+            + size_of_val(&self.routes[..])
+            + self.emitted.as_ref().map_or(0, emitted)
+    }
+}
+
 #[derive(ComponentType, Lift, Clone, Copy, Debug, PartialEq, Eq)]
 #[component(enum)]
 #[repr(u8)]

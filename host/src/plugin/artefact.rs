@@ -5,16 +5,23 @@ use std::time::Duration;
 
 use sha2::{Digest, Sha256};
 use wasmtime::component::types::ComponentItem;
-use wasmtime::component::{Component, ComponentExportIndex, ComponentNamedList, InstancePre, Lift, Linker, Lower};
+use wasmtime::component::{
+    Component, ComponentExportIndex, ComponentNamedList, InstancePre, Lift, Linker, Lower, WasmStr,
+};
 use wasmtime::{Engine, StoreContextMut};
 
 use super::engine::{MEMORIES, Shared, TABLES};
+use super::fault::cut;
 use super::instance::{Instance, Meter, State};
-use super::log::LogGate;
+use super::log::{LogGate, harmless};
 use super::{Descriptor, Limits, PluginError, StageError, abi, descriptor, wrap};
 
 /// Fuel that a call of `host.log` takes from a suspect, whatever it logs.
 const LOG_FUEL: u64 = 1_000;
+/// Bytes of a suspect's last logged error that are kept.
+const LAST_WORDS_BYTES: usize = 400;
+/// What stands for a line that is not UTF-8.
+const NOT_TEXT: &str = "(a line that is not UTF-8)";
 /// How long a suspect waits for the judge's artefact before the caller is told to come again.
 const JUDGE_WAIT: Duration = Duration::from_secs(2);
 
@@ -89,8 +96,8 @@ impl Plugin {
             format!("a memory limit of {} bytes is above the runtime's {most}", limits.memory_bytes)
         } else if !(1..=65_536).contains(&limits.rows_per_call) {
             format!("rows per call must be from 1 to 65536, and are {}", limits.rows_per_call)
-        } else if limits.deadline_ms == 0 || limits.fuel_per_record == 0 {
-            "deadline and fuel must be above 0".to_owned()
+        } else if limits.fuel_per_record == 0 {
+            "a record must have some fuel".to_owned()
         } else {
             return Ok(());
         };
@@ -230,23 +237,42 @@ fn check_size(component: &Component, memory_bytes: u64) -> Result<(), String> {
     }
 }
 
-/// All that a plugin is given: `host.log`. A suspect's lines were written when it was not one yet, so it pays and is
-/// not heard.
+/// All that a plugin is given: `host.log`. A suspect's lines were written before it was one, so that it pays and is not
+/// heard; but the last error that it logs, such as a panic's message, goes into the reason of its fault.
 fn linker(engine: &Engine, meter: Meter) -> wasmtime::Result<Linker<State>> {
-    use wasmtime::component::WasmStr;
     let mut linker = Linker::new(engine);
     let mut host = linker.instance(wrap::HOST)?;
-    host.func_wrap("log", move |mut store: StoreContextMut<'_, State>, (level, line): (abi::Level, WasmStr)| {
-        if meter == Meter::Fuel {
-            let left = store.get_fuel()?.saturating_sub(LOG_FUEL);
-            store.set_fuel(left)?;
-        }
-        if let Some(gate) = store.data().log.clone().filter(|gate| gate.admits()) {
-            gate.write(level, &line.to_str(&store)?);
-        }
-        Ok(())
-    })?;
+    host.func_wrap(
+        "log",
+        move |store: StoreContextMut<'_, State>, (level, line): (abi::Level, WasmStr)| match meter {
+            Meter::Clock => {
+                log_line(&store, level, &line);
+                Ok(())
+            }
+            Meter::Fuel => keep_last_words(store, level, &line),
+        },
+    )?;
     Ok(linker)
+}
+
+fn log_line(store: &StoreContextMut<'_, State>, level: abi::Level, line: &WasmStr) {
+    if let Some(gate) = store.data().log.as_ref().filter(|gate| gate.admits()) {
+        gate.write(level, line.to_str(store).as_deref().unwrap_or(NOT_TEXT));
+    }
+}
+
+fn keep_last_words(mut store: StoreContextMut<'_, State>, level: abi::Level, line: &WasmStr) -> wasmtime::Result<()> {
+    let mut cost = LOG_FUEL;
+    if level == abi::Level::Error {
+        let words = line.to_str(&store);
+        let words = words.as_deref().unwrap_or(NOT_TEXT);
+        cost += words.len() as u64;
+        let mut words = harmless(words);
+        cut(&mut words, LAST_WORDS_BYTES);
+        store.data_mut().last_words = Some(words);
+    }
+    let left = store.get_fuel()?.saturating_sub(cost);
+    store.set_fuel(left)
 }
 
 fn hex(bytes: &[u8]) -> String {

@@ -52,6 +52,7 @@ impl Call<'_> {
 
     fn writes(&self, writes: &[abi::Write]) -> Checked {
         let fields = &self.descriptor.writes;
+        rule(writes.len() <= fields.len(), || format!("{} writes to {} fields", writes.len(), fields.len()))?;
         // At most 256 fields, and rarely more than a few.
         for (i, write) in writes.iter().enumerate() {
             let index = write.field;

@@ -20,7 +20,7 @@ pub(super) const TICK: Duration = Duration::from_millis(5);
 /// Bytes of native stack that a plugin's calls may take.
 const WASM_STACK: usize = 512 << 10;
 /// Functions of a trap's stack that are looked up.
-const BACKTRACE_FRAMES: usize = 8;
+const BACKTRACE_FRAMES: usize = 20;
 /// Entries of a table; large enough for an interpreter.
 pub(super) const TABLE_ELEMENTS: usize = 100_000;
 /// What one component may be made of. Only its memories and tables take room in the pool.
@@ -124,10 +124,13 @@ fn fast_config(runtime: &RuntimeConfig) -> Config {
     config
 }
 
-/// The judge's engine. It allocates on demand, so that suspects never compete with live stages for the pool. Operators
-/// whose work lies in the host cost more, because fuel stands for work; those that move memory cost by the byte.
+/// The judge's engine. It allocates on demand, so that suspects never compete with live stages for the pool. Fuel stands
+/// for work: operators that become no instruction cost nothing, those that the host works for cost more, and those that
+/// move memory cost by the byte.
 fn judge_config() -> Config {
     let mut cost = OperatorCost::new();
+    (cost.LocalGet, cost.LocalSet, cost.LocalTee) = (0, 0, 0);
+    (cost.I32Const, cost.I64Const, cost.F32Const, cost.F64Const) = (0, 0, 0, 0);
     cost.MemoryGrow = 255;
     cost.TableGrow = 255;
     cost.variable.memory_grow_per_page = 255;

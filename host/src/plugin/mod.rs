@@ -14,10 +14,12 @@
 //! | `wrap` | from a core module to a component, and what a component may import |
 //! | `cache` | compiled artefacts on disk |
 //! | `artefact` | a component compiled by one engine, its linker |
-//! | `instance` | a live instance: limits, calls, the kinds of fault |
+//! | `instance`, `fault` | a live instance: limits, calls, how they fail |
 //! | `descriptor` | what a plugin says of itself |
 //! | `abi`, `input`, `check`, `output` | the boundary: types, lowering, checks, normalised outcomes |
 //! | `runner` | calls, faults, halving |
+
+use std::time::Duration;
 
 mod abi;
 mod artefact;
@@ -25,6 +27,7 @@ mod cache;
 mod check;
 mod descriptor;
 mod engine;
+mod fault;
 mod input;
 mod instance;
 mod log;
@@ -43,15 +46,21 @@ pub use output::{
 pub use runner::StageRunner;
 pub use wrap::wrap;
 
-/// What a stage may use. All of it belongs to a pipeline's identity but `deadline_ms`, on which no verdict depends.
+/// Fuel that a millisecond of deadline stands for: about what code that waits for its memory burns in one.
+pub const FUEL_PER_MS: u64 = 2_000_000;
+/// Fuel that no machine burns in a millisecond: five instructions a cycle, at 4 GHz.
+const MOST_FUEL_PER_MS: u64 = 20_000_000;
+
+/// What a stage may use. All of it belongs to a pipeline's identity but `suspect_after` and `rows_per_call`, on which no
+/// verdict depends.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// Bytes of linear memory of one instance, all its memories together.
     pub memory_bytes: u64,
-    /// Milliseconds after which a call is suspected and run again under fuel.
-    pub deadline_ms: u64,
-    /// Units of fuel, about one WebAssembly instruction each, that one record may take.
+    /// Units of fuel, about one machine instruction each, that one record may take.
     pub fuel_per_record: u64,
+    /// How long a call may take before it is suspected and run again under fuel.
+    pub suspect_after: Duration,
     /// Bytes that one call may return.
     pub output_bytes: u64,
     /// Records that a plugin sees at a time; from 1 to 65,536.
@@ -60,20 +69,18 @@ pub struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self {
-            memory_bytes: 64 << 20,
-            deadline_ms: 50,
-            fuel_per_record: Self::fuel_for_deadline(50),
-            output_bytes: 32 << 20,
-            rows_per_call: 512,
-        }
+        Self::new(64 << 20, 50, 32 << 20)
     }
 }
 
 impl Limits {
-    /// The fuel that goes with a deadline of `deadline_ms` milliseconds: 4,000,000 units for each.
-    pub const fn fuel_for_deadline(deadline_ms: u64) -> u64 {
-        deadline_ms.saturating_mul(4_000_000)
+    /// Limits of memory and output in bytes, and of what one record may take: `deadline_ms` stands for that many times
+    /// [`FUEL_PER_MS`]. A call is suspected in the time in which the fastest machine burns as much, so that what one
+    /// machine lets pass no other condemns.
+    pub fn new(memory_bytes: u64, deadline_ms: u64, output_bytes: u64) -> Self {
+        let fuel_per_record = deadline_ms.saturating_mul(FUEL_PER_MS);
+        let suspect_after = Duration::from_micros(fuel_per_record / MOST_FUEL_PER_MS.div_ceil(1000));
+        Self { memory_bytes, fuel_per_record, suspect_after, output_bytes, rows_per_call: 512 }
     }
 }
 

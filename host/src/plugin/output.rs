@@ -1,7 +1,7 @@
 //! What became of a stage's rows, the same shape whatever the plugin left out.
 
 use super::abi::{self, Processed};
-use super::instance::{Fault, cut};
+use super::fault::{Fault, cut};
 use super::{Descriptor, FaultKind};
 use crate::record::{Bitmap, ColumnData, Headers, Op, OptionalBytes, Packed, Written};
 
@@ -131,8 +131,10 @@ pub struct StageOutput {
     pub emitted: Emitted,
     /// Single records that the plugin failed.
     pub faults: FaultCounts,
-    /// Calls that failed though no single record of theirs does: the clock ran out, or a plugin kept what it should not.
+    /// Calls that failed though no single record of theirs does: the plugin kept what it should not, or is large.
     pub batch_faults: u64,
+    /// Calls that the clock suspected and that no record of theirs was to blame for.
+    pub suspicions: u64,
 }
 
 impl StageOutput {
@@ -154,7 +156,7 @@ impl StageOutput {
         self.routes.clear();
         self.emitted.clear();
         self.faults = FaultCounts::default();
-        self.batch_faults = 0;
+        (self.batch_faults, self.suspicions) = (0, 0);
     }
 
     /// Appends the results of `rows` rows, which were checked.

@@ -3,18 +3,26 @@
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::time::Instant;
 
 use super::abi::Processed;
 use super::artefact::{Artefact, Plugin};
 use super::check::Call;
+use super::fault::Fault;
 use super::input::Scratch;
-use super::instance::{Fault, Instance};
+use super::instance::Instance;
 use super::log::LogGate;
-use super::{Descriptor, Limits, PluginError, StageError, StageInput, StageOutput};
+use super::{Descriptor, FaultKind, Limits, PluginError, StageError, StageInput, StageOutput};
 
 /// A part of more than one row gets this fraction of a record's fuel: enough for any batch of well-behaved rows, and
 /// little beside what the record itself will take.
 const PART_FUEL: u64 = 16;
+/// Bytes that all calls of a run may return together. It guards the host's memory from a plugin that blows up its input:
+/// the one verdict that depends on what else is in the batch.
+const RUN_BYTES: usize = 256 << 20;
+/// Rows per call that a slow plugin still gets, and the calls without suspicion after which it gets twice as many.
+const FEWEST_ROWS: usize = 16;
+const CALM_CALLS: u32 = 1_000;
 
 /// A plugin, ready to run one stage. It belongs to one worker.
 pub struct StageRunner {
@@ -27,6 +35,34 @@ pub struct StageRunner {
     scratch: Scratch,
     /// The block's instance; none before its first call and after a fault.
     instance: Option<Instance>,
+    pace: Pace,
+    /// Bytes that the rest of a run may still return.
+    bytes_left: usize,
+}
+
+/// Rows per call. A plugin that is slow, and not stuck, gets fewer, so that the clock has no reason to suspect it.
+struct Pace {
+    rows: usize,
+    most: usize,
+    /// Calls in a row that raised no suspicion.
+    calm: u32,
+}
+
+impl Pace {
+    fn new(most: usize) -> Self {
+        Self { rows: most, most, calm: 0 }
+    }
+
+    fn calm(&mut self) {
+        self.calm += 1;
+        if self.calm == CALM_CALLS {
+            (self.rows, self.calm) = ((self.rows * 2).min(self.most), 0);
+        }
+    }
+
+    fn suspected(&mut self) {
+        (self.rows, self.calm) = ((self.rows / 2).max(FEWEST_ROWS.min(self.most)), 0);
+    }
 }
 
 impl StageRunner {
@@ -37,12 +73,14 @@ impl StageRunner {
         let mut runner = Self {
             plugin,
             config: config_json.to_owned(),
+            pace: Pace::new(limits.rows_per_call as usize),
             limits,
             descriptor,
             log,
             interrupt: None,
             scratch: Scratch::default(),
             instance: None,
+            bytes_left: 0,
         };
         runner.fresh_fast()?;
         Ok(runner)
@@ -81,24 +119,53 @@ impl StageRunner {
     pub fn run(&mut self, input: &StageInput<'_>, out: &mut StageOutput) -> Result<(), StageError> {
         input.check(&self.descriptor)?;
         out.prepare(&self.descriptor);
-        let step = self.limits.rows_per_call as usize;
-        for start in (0..input.rows).step_by(step) {
+        self.bytes_left = RUN_BYTES;
+        let mut start = 0;
+        while start < input.rows {
             self.check_interrupt()?;
-            let rows = start..input.rows.min(start + step);
+            let rows = start..input.rows.min(start + self.pace.rows);
+            start = rows.end;
             let mut instance = match self.instance.take() {
                 Some(instance) => instance,
                 None => self.fresh_fast()?,
             };
-            match self.call(&mut instance, input, rows.clone(), 0) {
-                Ok(processed) => {
-                    out.append(&self.descriptor, rows.len(), processed);
+            let since = Instant::now();
+            let called = self.call(&mut instance, input, rows.clone(), 0);
+            // The ticker may starve, too: then only this sees that a call took long.
+            let late = since.elapsed() > self.limits.suspect_after;
+            match called {
+                Ok(processed) if !late => {
+                    self.append(rows.len(), processed, out);
                     self.instance = Some(instance);
+                    self.pace.calm();
                 }
-                Err(_suspicion) => {
+                called => {
                     drop(instance);
-                    self.judge(input, rows, out)?;
+                    let by_clock = called.map_or_else(|fault| fault.kind == FaultKind::Deadline, |_| true);
+                    self.suspect(input, rows, by_clock, out)?;
                 }
             }
+        }
+        Ok(())
+    }
+
+    /// Has a call judged, and counts it where no single record is to blame.
+    fn suspect(
+        &mut self,
+        input: &StageInput<'_>,
+        rows: Range<usize>,
+        by_clock: bool,
+        out: &mut StageOutput,
+    ) -> Result<(), StageError> {
+        let failed_before = out.faults.total();
+        self.judge(input, rows, out)?;
+        match (out.faults.total() == failed_before, by_clock) {
+            (true, true) => {
+                out.suspicions += 1;
+                self.pace.suspected();
+            }
+            (true, false) => out.batch_faults += 1,
+            (false, _) => {}
         }
         Ok(())
     }
@@ -107,7 +174,6 @@ impl StageRunner {
     /// fuel alone, until what fails is a single row.
     fn judge(&mut self, input: &StageInput<'_>, rows: Range<usize>, out: &mut StageOutput) -> Result<(), StageError> {
         let artefact = self.plugin.judge()?;
-        let failed_before = out.faults.total();
         let mut parts = vec![rows];
         while let Some(part) = parts.pop() {
             self.check_interrupt()?;
@@ -115,7 +181,7 @@ impl StageRunner {
             let fuel = if part.len() == 1 { whole } else { whole / PART_FUEL };
             let mut instance = self.fresh(&artefact, None)?;
             match self.call(&mut instance, input, part.clone(), fuel) {
-                Ok(processed) => out.append(&self.descriptor, part.len(), processed),
+                Ok(processed) => self.append(part.len(), processed, out),
                 Err(fault) if part.len() == 1 => out.append_fault(&self.descriptor, fault),
                 Err(_) => {
                     let middle = part.start + part.len() / 2;
@@ -123,9 +189,6 @@ impl StageRunner {
                     parts.push(part.start..middle);
                 }
             }
-        }
-        if out.faults.total() == failed_before {
-            out.batch_faults += 1;
         }
         Ok(())
     }
@@ -140,10 +203,18 @@ impl StageRunner {
     ) -> Result<Processed, Fault> {
         let count = rows.len();
         let batch = self.scratch.batch(input, &self.descriptor, rows);
-        let processed = instance.process(batch, self.limits.deadline_ms, fuel)?;
+        let processed = instance.process(batch, self.limits.suspect_after, fuel)?;
         let call = Call { descriptor: &self.descriptor, rows: count };
         call.check(&processed).map_err(Fault::bad_output)?;
+        if processed.bytes() > self.bytes_left {
+            return Err(Fault::bad_output(format!("the stage's results for one batch exceed {RUN_BYTES} bytes")));
+        }
         Ok(processed)
+    }
+
+    fn append(&mut self, rows: usize, processed: Processed, out: &mut StageOutput) {
+        self.bytes_left = self.bytes_left.saturating_sub(processed.bytes());
+        out.append(&self.descriptor, rows, processed);
     }
 
     fn fresh_fast(&mut self) -> Result<Instance, PluginError> {

@@ -118,3 +118,25 @@ pub struct Batch {
     /// The records, in order.
     pub rows: Rows,
 }
+
+/// A partition of a topic.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Place {
+    /// Topic, or the file's path.
+    pub topic: Arc<str>,
+    /// Partition, or the file's number in the list of inputs.
+    pub partition: i32,
+}
+
+impl std::fmt::Display for Place {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}/{}", self.topic, self.partition)
+    }
+}
+
+impl Batch {
+    /// The partition that the records come from.
+    pub fn place(&self) -> Place {
+        Place { topic: self.topic.clone(), partition: self.partition }
+    }
+}

@@ -86,6 +86,16 @@ impl ColumnData {
         }
     }
 
+    /// Empty data of the same shape.
+    pub fn new_like(&self) -> Self {
+        match self {
+            Self::Bool(_) => Self::Bool(Bitmap::default()),
+            Self::Int64(_) => Self::Int64(Vec::new()),
+            Self::Float64(_) => Self::Float64(Vec::new()),
+            Self::Packed(_) => Self::Packed(Packed::default()),
+        }
+    }
+
     /// Number of rows.
     pub fn len(&self) -> usize {
         match self {

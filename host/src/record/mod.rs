@@ -10,7 +10,11 @@ mod column;
 pub mod json;
 mod packed;
 
-pub use batch::{Batch, Headers, Rows};
+pub use batch::{Batch, Headers, Place, Rows};
 pub use bitmap::Bitmap;
 pub use column::{Cell, Column, ColumnData, ColumnType, Op, TimestampEncoding, Written};
 pub use packed::{OptionalBytes, Packed};
+
+/// The header of a row that its source could not read as a record, with the reason as its value: it goes straight to
+/// the dead letters.
+pub const SOURCE_ERROR_HEADER: &str = "millstream.source.error";

@@ -82,7 +82,7 @@ pub use millstream_sdk_macros::{Config, Outputs, Read, Write, plugin};
 pub use output::{Emit, Output};
 pub use read::{Maybe, ReadRow, ReadScalar, ReadValue};
 pub use reply::{Fate, NoOutputs, Outputs, Reject, Reply, Routed};
-pub use rows::{Headers, Rows};
+pub use rows::{HeaderList, Headers, Rows};
 pub use transform::Transform;
 #[doc(hidden)]
 pub use transform::{describe_rows, each_row};
@@ -92,6 +92,7 @@ pub use write::{FieldWriter, RowWriter, Set, WriteCell, WriteHeaders, WriteRow, 
 /// What nearly every plugin needs.
 pub mod prelude {
     pub use crate::{
-        Config, Decimal, Emit, Headers, Json, Maybe, Outputs, Read, Reject, Routed, Set, Text, Timestamp, Write, plugin,
+        Config, Decimal, Emit, HeaderList, Headers, Json, Maybe, Outputs, Read, Reject, Routed, Set, Text, Timestamp,
+        Write, plugin,
     };
 }

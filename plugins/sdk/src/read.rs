@@ -7,6 +7,26 @@ use crate::{Decimal, FieldSpec, Json, Kind, Parts, Rows, Timestamp};
 ///
 /// Each field of the struct says where it comes from: `#[field("/path")]`, or `#[key]` and `#[value]` (of type
 /// `Option<&[u8]>`), `#[headers]` (of type [`crate::Headers`]) or `#[timestamp]` (of type `Option<Timestamp>`).
+///
+/// A path that is no JSON Pointer does not compile, nor does an encoding of what is no timestamp:
+///
+/// ```compile_fail
+/// #[derive(millstream_sdk::Read)]
+/// struct In {
+///     #[field("user_id")] // It begins with `/`.
+///     user_id: i64,
+/// }
+/// ```
+///
+/// ```compile_fail
+/// #[derive(millstream_sdk::Read)]
+/// struct In {
+///     #[field("/at", epoch_s)] // Timestamp, not i64.
+///     at: i64,
+/// }
+///
+/// millstream_sdk::describe_rows::<In, (), millstream_sdk::NoOutputs>("", "");
+/// ```
 pub trait ReadRow<'a>: Sized {
     /// The columns, ready to take values from.
     type Columns;
@@ -24,6 +44,14 @@ pub trait ReadRow<'a>: Sized {
 
 /// What a field that is read may be: `bool`, `i64`, `f64`, `&str`, `&[u8]`, [`Timestamp`], `Decimal<&str>` or
 /// `Json<&str>`; an `Option` or [`Maybe`] of one where rows without it are welcome.
+///
+/// ```compile_fail
+/// #[derive(millstream_sdk::Read)]
+/// struct In {
+///     #[field("/user_id")]
+///     user_id: u32, // Integers are i64.
+/// }
+/// ```
 #[diagnostic::on_unimplemented(
     message = "a plugin can't read a field as `{Self}`",
     label = "not a type of fields",

@@ -107,6 +107,9 @@ impl<'a> AllHeaders<'a> {
     }
 }
 
+/// Headers to write: names and values.
+pub type HeaderList<'a> = Vec<(&'a str, Option<&'a [u8]>)>;
+
 /// The headers of a record, in their order.
 #[derive(Clone, Debug)]
 pub struct Headers<'a>(Listed<'a>);

@@ -95,6 +95,14 @@ impl<T> From<Option<T>> for Set<T> {
 }
 
 /// What a field that is written may be: a [`WriteValue`], an `Option` of one, whose `None` is null, or a [`Set`] of one.
+///
+/// ```compile_fail
+/// #[derive(millstream_sdk::Write)]
+/// struct Out {
+///     #[field("/tags")]
+///     tags: Vec<String>, // Json of it is.
+/// }
+/// ```
 #[diagnostic::on_unimplemented(
     message = "a plugin can't write a field as `{Self}`",
     label = "not a type of fields",
@@ -380,7 +388,7 @@ displayed!(Decimal);
 displayed!(Json);
 displayed!(Text);
 
-/// Headers to write: a list of names and values, or a [`Set`] of one; null removes them all.
+/// Headers to write: a [`crate::HeaderList`] or another list of names and values, or a [`Set`] of one; null removes them all.
 pub trait WriteHeaders {
     /// Writes a row.
     fn write(self, to: &mut HeadersWriter, row: usize);
@@ -411,6 +419,7 @@ impl<H: WriteHeaders> WriteHeaders for Set<H> {
 impl TimestampsWriter {
     fn set(&mut self, row: usize, at: Set<Timestamp>) {
         match at {
+            Set::To(at) if at.micros() < 0 => panic!("a record's timestamp can't be before 1970"),
             Set::To(at) => self.put(row, at.millis()),
             Set::Null | Set::Remove => self.put(row, -1),
             Set::Keep => {}

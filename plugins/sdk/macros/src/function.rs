@@ -20,7 +20,7 @@ pub(crate) fn plugin(options: TokenStream, item: TokenStream) -> Result<TokenStr
     let name = function.name.to_string();
     let returns = if function.returns.is_empty() { fill("()", &[]) } else { function.returns };
     let gaps = [
-        ("PLUGIN", TokenTree::from(Ident::new(&camel(&name), function.name.span())).into()),
+        ("PLUGIN", TokenTree::from(Ident::new(&format!("{}Plugin", camel(&name)), function.name.span())).into()),
         ("VISIBILITY", function.visibility),
         ("CONFIG", config.unwrap_or_else(|| fill("()", &[]))),
         ("GENERICS", function.generics),

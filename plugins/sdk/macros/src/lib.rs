@@ -71,7 +71,7 @@ pub fn outputs(item: TokenStream) -> TokenStream {
 /// Makes a plugin of a function: `fn name(config: &Config, row: In<'_>, emit: &mut Emit<'_, Side>) -> …`, of which the
 /// first and the last parameter may be left out.
 ///
-/// The function stays as it is. Beside it stands a `Transform` with its name in camel case, for tests.
+/// The function stays as it is. Beside it stands a `Transform` by its name, such as `ValidatePlugin`, for tests.
 /// `#[plugin(tombstones)]` asks for records without a value too.
 #[proc_macro_attribute]
 pub fn plugin(options: TokenStream, item: TokenStream) -> TokenStream {

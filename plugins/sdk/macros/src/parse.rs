@@ -42,7 +42,10 @@ pub(crate) fn item(tokens: TokenStream, kind: &str) -> Result<Item, Wrong> {
     visibility(&mut tokens);
     let found = ident(&mut tokens, kind)?;
     if found.to_string() != kind {
-        return Err(Wrong::at(found.span(), format!("this derive is for a {kind}, not for a {found}")));
+        return Err(Wrong::at(
+            found.span(),
+            "this derive is for ".to_owned() + if kind == "enum" { "an enum" } else { "a struct" },
+        ));
     }
     let name = ident(&mut tokens, "a name")?;
     let lifetime = lifetime(&mut tokens)?;

@@ -163,25 +163,26 @@ pub(crate) fn read(item: TokenStream) -> Result<TokenStream, Wrong> {
         ("MADE", made),
         ("TAKEN", taken),
     ];
-    Ok(fill(
-        "#[automatically_derived]
-        impl<'LIFE> ::millstream_sdk::ReadRow<'LIFE> for ITEM ARGUMENTS {
-            type Columns = (TYPES);
-            const FIELDS: &'static [::millstream_sdk::FieldSpec] = &[SPECS];
-            const PARTS: ::millstream_sdk::Parts = PARTS_READ;
-
-            fn columns(rows: &'LIFE ::millstream_sdk::Rows) -> Self::Columns {
-                (MADE)
-            }
-
-            #[inline]
-            fn at(columns: &Self::Columns, row: usize) -> Self {
-                Self { TAKEN }
-            }
-        }",
-        &gaps,
-    ))
+    Ok(fill(READ_ROW, &gaps))
 }
+
+/// What `#[derive(Read)]` writes, with gaps.
+const READ_ROW: &str = "#[automatically_derived]
+    impl<'LIFE> ::millstream_sdk::ReadRow<'LIFE> for ITEM ARGUMENTS {
+        type Columns = (TYPES);
+        const FIELDS: &'static [::millstream_sdk::FieldSpec] = &[SPECS];
+        const PARTS: ::millstream_sdk::Parts = PARTS_READ;
+
+        #[allow(clippy::unused_unit, unused_variables)]
+        fn columns(rows: &'LIFE ::millstream_sdk::Rows) -> Self::Columns {
+            (MADE)
+        }
+
+        #[inline]
+        fn at(columns: &Self::Columns, row: usize) -> Self {
+            Self { TAKEN }
+        }
+    }";
 
 /// Type and maker of the column of a part.
 fn part_column(part: &str) -> (&'static str, &'static str) {

@@ -1,0 +1,78 @@
+//! How a call failed: its kind, and what a person is told.
+
+use wasmtime::{FrameInfo, Trap, WasmBacktrace};
+
+use super::{FaultKind, PluginError};
+
+/// Functions of a trap's stack that are shown, bytes of each one's name, and bytes of a fault's detail.
+const FRAMES: usize = 4;
+const FRAME_BYTES: usize = 120;
+const DETAIL_BYTES: usize = 1_000;
+
+/// How a call failed. The instance it was made to is not used again.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Fault {
+    pub(super) kind: FaultKind,
+    pub(super) detail: String,
+}
+
+impl Fault {
+    pub(super) fn bad_output(detail: String) -> Self {
+        Self { kind: FaultKind::BadOutput, detail }
+    }
+
+    /// The same, of a plugin that did not even start.
+    pub(super) fn at_start(self, name: &str) -> PluginError {
+        PluginError::Fault { name: name.to_owned(), kind: self.kind, detail: self.detail }
+    }
+
+    /// What came of a call, in an instance that was denied memory during it or not, and whose last logged error is
+    /// `last_words`.
+    pub(super) fn new(error: &wasmtime::Error, memory_denied: bool, last_words: Option<&str>) -> Self {
+        let kind = match error.downcast_ref::<Trap>() {
+            Some(Trap::Interrupt | Trap::OutOfFuel) => FaultKind::Deadline,
+            Some(Trap::StackOverflow) => FaultKind::Stack,
+            Some(_) if memory_denied => FaultKind::Memory,
+            Some(_) => FaultKind::Trap,
+            None => FaultKind::BadOutput,
+        };
+        let mut detail = error.root_cause().to_string();
+        if let Some(words) = last_words {
+            detail.push_str("; it said: ");
+            detail.push_str(words);
+        }
+        if let Some(backtrace) = error.downcast_ref::<WasmBacktrace>() {
+            describe_stack(backtrace.frames(), &mut detail);
+        }
+        cut(&mut detail, DETAIL_BYTES);
+        Self { kind, detail }
+    }
+}
+
+/// Appends the innermost functions of the stack, without those that only carry a panic out.
+fn describe_stack(frames: &[FrameInfo], detail: &mut String) {
+    let names: Vec<String> = frames.iter().map(function_name).collect();
+    let own = names.iter().position(|name| !carries_panic(name)).unwrap_or(0);
+    for (i, name) in names[own..].iter().take(FRAMES).enumerate() {
+        detail.push_str(if i == 0 { "; in " } else { " < " });
+        detail.push_str(name);
+    }
+}
+
+fn function_name(frame: &FrameInfo) -> String {
+    let mut name = match frame.func_name() {
+        Some(name) => format!("{:#}", rustc_demangle::demangle(name)),
+        None => format!("function {}", frame.func_index()),
+    };
+    cut(&mut name, FRAME_BYTES);
+    name
+}
+
+fn carries_panic(name: &str) -> bool {
+    ["std::", "core::", "alloc::", "__rustc::", "<std::", "<core::", "<alloc::"].iter().any(|p| name.starts_with(p))
+}
+
+/// Cuts `text` to at most `bytes`, between two characters.
+pub(super) fn cut(text: &mut String, bytes: usize) {
+    text.truncate(text.floor_char_boundary(bytes));
+}

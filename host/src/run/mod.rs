@@ -1,0 +1,87 @@
+//! One pipeline in one process: checks everything, starts the workers, waits for the end, counts it all.
+
+mod cluster;
+mod error;
+mod plan;
+mod progress;
+mod workers;
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+pub use cluster::{ClusterReport, check_cluster};
+pub use error::RunError;
+pub use plan::Prepared;
+pub use progress::{Progress, Report};
+
+use crate::config::{Config, SourceConfig};
+
+/// How the process is to run.
+#[derive(Clone, Debug, Default)]
+pub struct RunOptions {
+    /// Stop once everything that a Kafka topic holds now is committed; other sources end by themselves.
+    pub until_end: bool,
+    /// Show live progress on standard error.
+    pub progress: bool,
+    /// Set from outside to end the run in order: process what was taken, commit, leave.
+    pub stop: Arc<AtomicBool>,
+}
+
+/// How often the end and the progress are looked at.
+const WATCH_INTERVAL: Duration = Duration::from_millis(100);
+
+/// Runs a pipeline until its source ends, `options.stop` is set or a worker fails, and returns what it counted.
+pub fn run(config: &Config, options: &RunOptions) -> Result<Report, RunError> {
+    let started = Instant::now();
+    let prepared = Prepared::new(config)?;
+    let cluster = cluster::prepare(config)?;
+    let workers = workers::start(config, &prepared, &cluster, &options.stop, started)?;
+    tracing::info!(
+        pipeline = config.pipeline,
+        workers = workers.len(),
+        parses = prepared.pipeline.parses(),
+        "running, {} ms after the start",
+        started.elapsed().as_millis()
+    );
+    let mut ends = match (&config.source, options.until_end) {
+        (SourceConfig::Kafka(source), true) => Some(cluster::Ends::new(source)?),
+        _ => None,
+    };
+    let mut screen = options.progress.then(|| progress::Screen::new(&prepared));
+    while !workers.iter().all(|worker| worker.thread.is_finished()) {
+        std::thread::sleep(WATCH_INTERVAL);
+        if let Some(screen) = &mut screen {
+            screen.draw(&collect(&workers));
+        }
+        if let Some(ends) = &mut ends
+            && ends.reached()?
+        {
+            options.stop.store(true, Ordering::Relaxed);
+        }
+    }
+    let last = collect(&workers);
+    if let Some(screen) = &mut screen {
+        screen.draw(&last);
+    }
+    let mut first_error = None;
+    for worker in workers {
+        match worker.thread.join() {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => first_error = first_error.or(Some(RunError::from(error))),
+            Err(_) => first_error = first_error.or(Some(RunError::Panicked)),
+        }
+    }
+    first_error.map_or_else(|| Ok(Report::new(&prepared, last)), Err)
+}
+
+fn collect(workers: &[workers::Running]) -> Progress {
+    let mut total = Progress::default();
+    for worker in workers {
+        total.add(&worker.progress.lock().unwrap_or_else(PoisonError::into_inner));
+    }
+    total
+}
+
+/// What a worker last published.
+type Published = Arc<Mutex<Progress>>;

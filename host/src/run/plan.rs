@@ -1,0 +1,129 @@
+//! Loads the plugins and checks the chain as a whole.
+
+use std::sync::Arc;
+
+use crate::config::{Config, PluginConfig, SinkConfig, StageConfig, StageKind};
+use crate::pipeline::{Builtin, Pipeline, Stage, StageSpec};
+use crate::plugin::{Descriptor, Limits, Plugin, PluginError, Runtime, RuntimeConfig, StageRunner};
+use crate::record::json::Pointer;
+use crate::task::DeadLetterLabels;
+
+use super::RunError;
+
+/// A pipeline with its plugins loaded: what `validate` shows and `run` runs.
+pub struct Prepared {
+    /// The checked chain.
+    pub pipeline: Arc<Pipeline>,
+    /// What dead letters say.
+    pub labels: Arc<DeadLetterLabels>,
+    stages: Arc<Vec<Loaded>>,
+    // Ends the ticker of deadlines when it is dropped, so it outlives every stage.
+    _runtime: Arc<Runtime>,
+}
+
+/// A stage that can be made any number of times.
+struct Loaded {
+    descriptor: Descriptor,
+    digest: String,
+    make: Make,
+}
+
+enum Make {
+    Plugin { plugin: Plugin, config_json: String, limits: Limits },
+    Builtin(StageKind),
+}
+
+impl Prepared {
+    /// Loads every plugin, asks it to describe itself under its configuration, and checks that all stages and outputs
+    /// fit each other.
+    pub fn new(config: &Config) -> Result<Self, RunError> {
+        let runtime = Arc::new(Runtime::new(RuntimeConfig::default()).map_err(|why| plugin_error("", why))?);
+        let outputs: Vec<String> = config.outputs.iter().map(|output| output.name.clone()).collect();
+        let mut stages = Vec::new();
+        let mut specs = Vec::new();
+        let mut labels = Vec::new();
+        for stage in &config.stages {
+            let loaded = Loaded::new(&runtime, stage)?;
+            specs.push(StageSpec::new(&stage.name, &loaded.descriptor, &outputs)?);
+            labels.push((stage.name.clone(), loaded.digest.clone()));
+            stages.push(loaded);
+        }
+        let pipeline = Arc::new(Pipeline::new(specs, outputs, &key_paths(config)?)?);
+        let labels = Arc::new(DeadLetterLabels { pipeline: config.pipeline.clone(), stages: labels });
+        Ok(Self { pipeline, labels, stages: Arc::new(stages), _runtime: runtime })
+    }
+
+    /// What each stage says of itself, in order, with the plugin's digest (empty for a built-in stage).
+    pub fn descriptors(&self) -> impl Iterator<Item = (&Descriptor, &str)> {
+        self.stages.iter().map(|stage| (&stage.descriptor, stage.digest.as_str()))
+    }
+
+    /// Makes the stages of a task.
+    pub fn factory(&self) -> crate::worker::StageFactory {
+        let stages = self.stages.clone();
+        Arc::new(move || stages.iter().map(Loaded::stage).collect())
+    }
+}
+
+impl Loaded {
+    fn new(runtime: &Runtime, stage: &StageConfig) -> Result<Self, RunError> {
+        if let StageKind::Plugin(plugin) = &stage.kind {
+            return load(runtime, stage, plugin);
+        }
+        let (_, descriptor) =
+            builtin(&stage.kind).map_err(|why| RunError::Setting(format!("stage `{}`: {why}", stage.name)))?;
+        Ok(Self { descriptor, digest: String::new(), make: Make::Builtin(stage.kind.clone()) })
+    }
+
+    fn stage(&self) -> Result<Stage, PluginError> {
+        match &self.make {
+            Make::Plugin { plugin, config_json, limits } => {
+                let runner = StageRunner::new(plugin.clone(), config_json, limits.clone())?;
+                Ok(Stage::Plugin(Box::new(runner)))
+            }
+            // It could be made when it was checked.
+            Make::Builtin(kind) => match builtin(kind) {
+                Ok((builtin, _)) => Ok(Stage::Builtin(builtin)),
+                Err(why) => unreachable!("a checked stage: {why}"),
+            },
+        }
+    }
+}
+
+fn builtin(kind: &StageKind) -> Result<(Builtin, Descriptor), String> {
+    match kind {
+        StageKind::Filter(filter) => Ok(Builtin::filter(filter)),
+        StageKind::Route(route) => Ok(Builtin::route(route)),
+        StageKind::Select(select) => Builtin::select(select),
+        StageKind::Plugin(_) => Err("a plugin is no built-in stage".to_owned()),
+    }
+}
+
+fn load(runtime: &Runtime, stage: &StageConfig, plugin: &PluginConfig) -> Result<Loaded, RunError> {
+    let bytes = std::fs::read(&plugin.path).map_err(|why| RunError::PluginFile {
+        stage: stage.name.clone(),
+        path: plugin.path.clone(),
+        why,
+    })?;
+    let limits = &plugin.limits;
+    let limits = Limits::new(limits.memory_bytes, limits.deadline_ms, limits.output_bytes);
+    let config_json = plugin.config_json.expose().to_owned();
+    let loaded = runtime.load(&bytes, &stage.name).map_err(|why| plugin_error(&stage.name, why))?;
+    let descriptor = loaded.describe(&config_json, &limits).map_err(|why| plugin_error(&stage.name, why))?;
+    let digest = loaded.digest().to_owned();
+    Ok(Loaded { descriptor, digest, make: Make::Plugin { plugin: loaded, config_json, limits } })
+}
+
+fn plugin_error(stage: &str, why: PluginError) -> RunError {
+    RunError::Plugin { stage: stage.to_owned(), why }
+}
+
+/// The field that each output's keys come from, where one does.
+fn key_paths(config: &Config) -> Result<Vec<Option<Pointer>>, RunError> {
+    let path = |sink: &SinkConfig| match sink {
+        SinkConfig::Kafka(kafka) => kafka.key.clone(),
+        _ => None,
+    };
+    let parse = |key: String| Pointer::parse(&key).map_err(|why| RunError::Setting(format!("`key: {key}`: {why}")));
+    config.outputs.iter().map(|output| path(&output.sink).map(parse).transpose()).collect()
+}

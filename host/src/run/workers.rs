@@ -1,0 +1,241 @@
+//! Worker threads: what each owns, and its loop.
+
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use crate::config::{self, Config, KafkaConnection, KafkaSourceConfig, OutOfRange, SinkConfig, SourceConfig, Start};
+use crate::kafka::{Consumer, ConsumerSettings, GroupProtocol, KafkaError, Producer, ProducerSettings};
+use crate::sink::{Delivery, FileSink, Outputs, Target};
+use crate::source::{KafkaSource, LocalSource, Source, StartAt};
+use crate::task::ErrorBudget;
+use crate::worker::{CommitPolicy, Shared, Step, Worker, WorkerError};
+
+use super::cluster::{self, ClusterReport};
+use super::{Prepared, Progress, Published, RunError};
+
+/// The most workers that are started unless the configuration says otherwise.
+const WORKERS_MAX: usize = 4;
+/// How long the broker has to end what an earlier producer of the same name left open.
+const PRODUCER_TIMEOUT: Duration = Duration::from_secs(30);
+/// How often an orderly end tries to commit where the servers do not answer.
+const DRAIN_ROUNDS: u32 = 5;
+/// What a record costs beside its bytes, with room to spare: the producer's own check must never be the first to say no.
+const RECORD_OVERHEAD_BYTES: usize = 2_048;
+const MIB: u64 = 1 << 20;
+
+/// A worker's thread and what it last published.
+pub(super) struct Running {
+    pub(super) thread: JoinHandle<Result<(), WorkerError>>,
+    pub(super) progress: Published,
+}
+
+/// Starts the workers.
+pub(super) fn start(
+    config: &Config,
+    prepared: &Prepared,
+    cluster: &ClusterReport,
+    stop: &Arc<AtomicBool>,
+    started: Instant,
+) -> Result<Vec<Running>, RunError> {
+    let count = count(config, cluster);
+    let memory = Memory::divide(config, count);
+    tracing::info!(
+        "memory: {} MiB in all; a worker's consumer queues {} MiB, its producer {} MiB",
+        memory.limit_bytes / MIB,
+        memory.consumer_kib / 1024,
+        memory.producer_kib / 1024
+    );
+    let workers = (0..count).map(|index| {
+        let delivery = delivery(config, cluster, &memory, index)?;
+        let source = source(config, &memory)?;
+        let worker = Worker::new(shared(config, prepared, cluster), source, delivery);
+        let progress = Published::default();
+        let (published, stop) = (progress.clone(), stop.clone());
+        let body = move || {
+            let result = work(worker, &stop, &published, started);
+            // One that fails takes the others with it, in order: they commit what they have.
+            stop.store(stop.load(Ordering::Relaxed) || result.is_err(), Ordering::Relaxed);
+            result
+        };
+        let thread = std::thread::Builder::new().name(format!("worker-{index}")).spawn(body);
+        let thread = thread.map_err(|why| RunError::Io(format!("can't start a thread: {why}")))?;
+        Ok(Running { thread, progress })
+    });
+    workers.collect()
+}
+
+fn work(
+    mut worker: Worker,
+    stop: &AtomicBool,
+    progress: &Mutex<Progress>,
+    started: Instant,
+) -> Result<(), WorkerError> {
+    let now_ms = || started.elapsed().as_millis() as u64;
+    let mut counted = Progress::default();
+    loop {
+        let stopping = stop.load(Ordering::Relaxed);
+        let step = if stopping { Ok(Step::Finished) } else { worker.step(now_ms()) };
+        let ended = match step {
+            Ok(Step::Worked(_)) => None,
+            Ok(Step::Finished) => Some(worker.drain(now_ms(), DRAIN_ROUNDS)),
+            Err(error) => {
+                worker.abandon();
+                Some(Err(error))
+            }
+        };
+        if worker.commits() != counted.commits || ended.is_some() {
+            let now_ms = now_ms();
+            for (taken_ms, records) in worker.take_committed() {
+                counted.note_latency(now_ms.saturating_sub(taken_ms), records);
+            }
+            counted.commits = worker.commits();
+            counted.ledger = worker.ledger();
+            progress.lock().unwrap_or_else(PoisonError::into_inner).clone_from(&counted);
+        }
+        if let Some(result) = ended {
+            return result;
+        }
+    }
+}
+
+/// As many workers as there are processors or partitions, whichever are fewer; one where the source is not Kafka.
+fn count(config: &Config, cluster: &ClusterReport) -> usize {
+    if !matches!(config.source, SourceConfig::Kafka(_)) {
+        return 1;
+    }
+    let processors = std::thread::available_parallelism().map_or(1, usize::from);
+    let wanted = config.workers.map_or(processors.min(WORKERS_MAX), |workers| workers as usize);
+    wanted.clamp(1, cluster.source_partitions.max(1) as usize)
+}
+
+/// How the process's memory is divided; librdkafka alone would take 64 MB a consumer and 1 GB a producer.
+struct Memory {
+    limit_bytes: u64,
+    consumer_kib: usize,
+    producer_kib: usize,
+}
+
+impl Memory {
+    fn divide(config: &Config, workers: usize) -> Self {
+        let limit_bytes = config.memory_limit_bytes.unwrap_or_else(|| cgroup_limit_bytes() * 3 / 4);
+        let share_kib = limit_bytes / 1024 / workers as u64;
+        let part = |share: u64, least_mib: u64, most_mib: u64| share.clamp(least_mib * 1024, most_mib * 1024) as usize;
+        Self { limit_bytes, consumer_kib: part(share_kib / 8, 2, 16), producer_kib: part(share_kib / 4, 4, 32) }
+    }
+}
+
+/// What the control group allows, or else the machine's memory.
+fn cgroup_limit_bytes() -> u64 {
+    let read = |path: &str| std::fs::read_to_string(Path::new(path)).ok();
+    let group = read("/sys/fs/cgroup/memory.max").and_then(|text| text.trim().parse().ok());
+    let machine = || {
+        let text = read("/proc/meminfo")?;
+        let kib: u64 =
+            text.lines().find(|line| line.starts_with("MemTotal"))?.split_whitespace().nth(1)?.parse().ok()?;
+        Some(kib * 1024)
+    };
+    group.or_else(machine).unwrap_or(1024 * MIB)
+}
+
+fn shared(config: &Config, prepared: &Prepared, cluster: &ClusterReport) -> Shared {
+    Shared {
+        pipeline: prepared.pipeline.clone(),
+        stages: prepared.factory(),
+        labels: prepared.labels.clone(),
+        budget: config.dead_letters.stop_above.map(|budget| ErrorBudget {
+            share: f64::from(budget.share_per_million) / 1e6,
+            records: budget.over_records,
+        }),
+        row_bytes_max: cluster.message_bytes_max.map_or(usize::MAX, |most| most.saturating_sub(RECORD_OVERHEAD_BYTES)),
+        policy: CommitPolicy {
+            min_interval_ms: config.commit.min_interval_ms,
+            max_interval_ms: config.commit.max_interval_ms,
+            records_max: config.commit.max_records,
+        },
+    }
+}
+
+fn source(config: &Config, memory: &Memory) -> Result<Source, RunError> {
+    match &config.source {
+        SourceConfig::Kafka(kafka) => kafka_source(config, kafka, memory),
+        local => Ok(Source::Local(Box::new(LocalSource::open(local)?))),
+    }
+}
+
+fn kafka_source(config: &Config, kafka: &KafkaSourceConfig, memory: &Memory) -> Result<Source, RunError> {
+    let mut settings = ConsumerSettings::new(cluster::connection(&kafka.connection, config), &kafka.group);
+    settings.protocol = match kafka.protocol {
+        config::GroupProtocol::Classic => GroupProtocol::Classic,
+        config::GroupProtocol::Consumer => GroupProtocol::Consumer,
+    };
+    settings.queue_kib = memory.consumer_kib;
+    // Where to begin is decided by us, per partition and in words; librdkafka must never jump on its own.
+    settings.offset_reset = "error".to_owned();
+    let start = match kafka.start {
+        None => StartAt::Unsaid,
+        Some(Start::Earliest) => StartAt::Earliest,
+        Some(Start::Latest) => StartAt::Latest,
+        Some(Start::TimestampMs(time_ms)) => StartAt::TimestampMs(time_ms),
+    };
+    let consumer = Consumer::new(&settings).map_err(|why| failed("make a consumer", why))?;
+    let skip_lost = kafka.on_out_of_range == OutOfRange::Earliest;
+    Ok(Source::Kafka(Box::new(KafkaSource::new(consumer, &kafka.topic, start, skip_lost)?)))
+}
+
+fn delivery(config: &Config, cluster: &ClusterReport, memory: &Memory, worker: usize) -> Result<Delivery, RunError> {
+    let exactly_once =
+        config.delivery == config::Delivery::ExactlyOnce && matches!(config.source, SourceConfig::Kafka(_));
+    let written = cluster::written_topics(config);
+    let mut producer = match written.first() {
+        Some((connection, _)) => Some(producer(config, connection, cluster, memory, exactly_once.then_some(worker))?),
+        None => None,
+    };
+    let mut files = Vec::new();
+    let endless = matches!(config.source, SourceConfig::Kafka(_));
+    let mut target = |sink: &SinkConfig| match (sink, &mut producer) {
+        (SinkConfig::Kafka(kafka), Some(producer)) => {
+            let doing = format!("write to topic `{}`", kafka.topic);
+            producer.topic(&kafka.topic, PRODUCER_TIMEOUT).map(Target::Topic).map_err(|why| failed(&doing, why))
+        }
+        (SinkConfig::File(file), _) => {
+            // A source that ends makes its outputs anew; one that does not goes on where they end.
+            let open = if endless { FileSink::append } else { FileSink::create };
+            let sink =
+                open(&file.path).map_err(|why| RunError::Io(format!("output {}: {why}", file.path.display())))?;
+            files.push(sink);
+            Ok(Target::File(files.len() - 1))
+        }
+        (SinkConfig::Stdout, _) => {
+            files.push(FileSink::stdout());
+            Ok(Target::File(files.len() - 1))
+        }
+        (SinkConfig::Discard | SinkConfig::Kafka(_), _) => Ok(Target::Discard),
+    };
+    let targets = config.outputs.iter().map(|output| target(&output.sink)).collect::<Result<Vec<_>, _>>()?;
+    let dead_letters = target(&config.dead_letters.to)?;
+    Ok(Delivery::Outputs(Box::new(Outputs::new(producer, files, targets, dead_letters, exactly_once))))
+}
+
+/// A producer; transactional under a name that is stable over restarts where it has a worker's number.
+fn producer(
+    config: &Config,
+    connection: &KafkaConnection,
+    cluster: &ClusterReport,
+    memory: &Memory,
+    worker: Option<usize>,
+) -> Result<Producer, RunError> {
+    let id = worker.map(|worker| format!("{}-{}-{worker}", config.pipeline, config.instance)).unwrap_or_default();
+    let mut settings = ProducerSettings::new(cluster::connection(connection, config), id);
+    settings.queue_kib = memory.producer_kib;
+    if let Some(bytes) = cluster.message_bytes_max {
+        settings.message_max_bytes = bytes;
+    }
+    Producer::new(settings, PRODUCER_TIMEOUT).map_err(|why| failed("make a producer", why))
+}
+
+fn failed(doing: &str, why: KafkaError) -> RunError {
+    RunError::Kafka { doing: doing.to_owned(), why }
+}

@@ -1,0 +1,89 @@
+//! Where outputs go, and the commit that makes them and the source's offsets visible as one.
+
+mod files;
+mod memory;
+mod outputs;
+
+pub use files::FileSink;
+pub use memory::MemoryDelivery;
+pub use outputs::{Outputs, Target};
+
+use crate::record::Place;
+use crate::source::Source;
+use crate::task::Output;
+
+/// How a delivery fails.
+#[derive(Debug, thiserror::Error)]
+pub enum DeliveryError {
+    /// The transaction can only be aborted; its records are processed again.
+    #[error("{0}")]
+    Aborted(String),
+    /// It is unknown whether the request took effect: the delivery has to be made anew.
+    #[error("{0}")]
+    InDoubt(String),
+    /// It can't go on.
+    #[error("{0}")]
+    Fatal(String),
+}
+
+/// How far a partition got.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Progress {
+    /// The partition.
+    pub place: Place,
+    /// The offset of its next record.
+    pub next_offset: i64,
+}
+
+/// The pipeline's outputs and dead letters, as one thing that commits.
+#[derive(Debug)]
+pub enum Delivery {
+    /// Topics and files.
+    Outputs(Box<Outputs>),
+    /// A model of Kafka's transactions, for simulation.
+    Memory(MemoryDelivery),
+}
+
+impl Delivery {
+    /// Takes one batch's output, of which empty buffers are left; it becomes visible with the next commit.
+    pub fn deliver(&mut self, output: &mut Output) -> Result<(), DeliveryError> {
+        match self {
+            Self::Outputs(outputs) => outputs.deliver(output),
+            Self::Memory(delivery) => delivery.deliver(output),
+        }
+    }
+
+    /// Makes everything delivered since the last commit visible, together with the source's progress.
+    pub fn commit(&mut self, progress: &[Progress], source: &mut Source) -> Result<(), DeliveryError> {
+        match (self, source) {
+            (Self::Outputs(outputs), source) => outputs.commit(progress, source),
+            (Self::Memory(delivery), Source::Memory(source)) => delivery.commit(progress, source),
+            (Self::Memory(_), _) => Err(DeliveryError::Fatal("the model delivers what the model brings".into())),
+        }
+    }
+
+    /// Ends the open transaction without effect.
+    pub fn abort(&mut self) -> Result<(), DeliveryError> {
+        match self {
+            Self::Outputs(outputs) => outputs.abort(),
+            Self::Memory(delivery) => delivery.abort(),
+        }
+    }
+
+    /// Makes the producer anew after a request whose outcome is unknown. Afterwards nothing is open, and nothing that
+    /// was sent before can take effect any more.
+    pub fn renew(&mut self) -> Result<(), DeliveryError> {
+        match self {
+            Self::Outputs(outputs) => outputs.renew(),
+            Self::Memory(delivery) => delivery.renew(),
+        }
+    }
+
+    /// Finishes.
+    pub fn close(&mut self) -> Result<(), DeliveryError> {
+        match self {
+            Self::Outputs(outputs) => outputs.close(),
+            Self::Memory(delivery) => delivery.abort(),
+        }
+    }
+}

@@ -1,0 +1,214 @@
+//! The pipeline's outputs as the configuration names them, with one commit over all of them.
+
+use std::time::Duration;
+
+use crate::kafka::{KafkaError, Producer, Route, TopicId};
+use crate::pipeline::Flow;
+use crate::record::{Place, Rows};
+use crate::source::Source;
+use crate::source::kafka::positions;
+use crate::task::Output;
+
+use super::files::FileSink;
+use super::{DeliveryError, Progress};
+
+/// How long a request of a transaction may take; beyond it its outcome is unknown.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(8);
+/// How long to wait for room in a full queue before the transaction is given up.
+const QUEUE_TIMEOUT: Duration = Duration::from_secs(8);
+
+/// Where one output's rows go.
+#[derive(Debug)]
+pub enum Target {
+    /// A topic of the producer, by the records' keys.
+    Topic(TopicId),
+    /// One of the files.
+    File(usize),
+    /// Nowhere.
+    Discard,
+}
+
+/// All outputs and the dead letters of one worker.
+pub struct Outputs {
+    producer: Option<Producer>,
+    files: Vec<FileSink>,
+    targets: Vec<Target>,
+    dead_letters: Target,
+    exactly_once: bool,
+    in_transaction: bool,
+    /// One output's rows, where a batch has several outputs.
+    parts: Vec<Rows>,
+}
+
+impl Outputs {
+    /// Outputs in the pipeline's order. With `exactly_once` the producer is transactional and every target that is not
+    /// discarded is a topic.
+    pub fn new(
+        producer: Option<Producer>,
+        files: Vec<FileSink>,
+        targets: Vec<Target>,
+        dead_letters: Target,
+        exactly_once: bool,
+    ) -> Self {
+        let parts = targets.iter().map(|_| Rows::default()).collect();
+        Self { producer, files, targets, dead_letters, exactly_once, in_transaction: false, parts }
+    }
+
+    pub(super) fn deliver(&mut self, output: &mut Output) -> Result<(), DeliveryError> {
+        let flow = &mut output.flow;
+        let first = flow.routes.first().copied().unwrap_or_default();
+        if flow.routes.iter().all(|&route| route == first) {
+            let rows = self.take_rows(&mut flow.rows);
+            self.send(Some(usize::from(first)), rows)?;
+        } else {
+            self.split(flow);
+            for target in 0..self.targets.len() {
+                let rows = std::mem::take(&mut self.parts[target]);
+                self.send(Some(target), rows)?;
+            }
+        }
+        let rows = self.take_rows(&mut output.dead_letters);
+        self.send(None, rows)
+    }
+
+    /// Takes rows out of an output and leaves used buffers in their place.
+    fn take_rows(&mut self, rows: &mut Rows) -> Rows {
+        let spare = self.producer.as_mut().map(Producer::spare_rows).unwrap_or_default();
+        std::mem::replace(rows, spare)
+    }
+
+    fn split(&mut self, flow: &Flow) {
+        for (row, &route) in flow.routes.iter().enumerate() {
+            self.parts[usize::from(route)].push_from(&flow.rows, row);
+        }
+    }
+
+    /// Hands rows to an output, or to the dead letters where it is `None`.
+    fn send(&mut self, output: Option<usize>, rows: Rows) -> Result<(), DeliveryError> {
+        if rows.is_empty() {
+            return Ok(());
+        }
+        match output.map_or(&self.dead_letters, |output| &self.targets[output]) {
+            Target::Discard => Ok(()),
+            Target::File(file) => {
+                let (file, dead) = (&mut self.files[*file], output.is_none());
+                file.write(&rows, dead).map_err(|error| DeliveryError::Fatal(error.to_string()))
+            }
+            Target::Topic(topic) => {
+                let topic = *topic;
+                self.begin()?;
+                let Some(producer) = &mut self.producer else { return Ok(()) };
+                let progress = producer.produce(topic, &Route::ByKey, rows).map_err(sort)?;
+                if progress.waiting > 0 && producer.pump(QUEUE_TIMEOUT).map_err(sort)? > 0 {
+                    return Err(DeliveryError::Aborted("the brokers take no records".into()));
+                }
+                fail_on_loss(producer)
+            }
+        }
+    }
+
+    fn begin(&mut self) -> Result<(), DeliveryError> {
+        if self.exactly_once && !self.in_transaction {
+            if let Some(producer) = &mut self.producer {
+                producer.begin().map_err(sort)?;
+            }
+            self.in_transaction = true;
+        }
+        Ok(())
+    }
+
+    pub(super) fn commit(&mut self, progress: &[Progress], source: &mut Source) -> Result<(), DeliveryError> {
+        for file in &mut self.files {
+            file.flush().map_err(|error| DeliveryError::Fatal(error.to_string()))?;
+        }
+        let offsets: Vec<(Place, i64)> =
+            progress.iter().map(|progress| (progress.place.clone(), progress.next_offset)).collect();
+        if !self.exactly_once {
+            if let Some(producer) = &mut self.producer {
+                producer.flush(REQUEST_TIMEOUT).map_err(sort_plain)?;
+                fail_on_loss(producer)?;
+            }
+            return match source {
+                Source::Kafka(source) => source.commit(&offsets).map_err(sort_plain),
+                _ => Ok(()),
+            };
+        }
+        self.begin()?;
+        let (Some(producer), Source::Kafka(source)) = (&mut self.producer, source) else {
+            return Err(DeliveryError::Fatal("exactly_once needs Kafka on both sides".into()));
+        };
+        // A member that was put out has no metadata any more; its work is not wanted.
+        let Some(group) = source.group_metadata() else {
+            return Err(DeliveryError::Aborted("not a member of the group".into()));
+        };
+        producer.send_offsets(&positions(&offsets), &group, REQUEST_TIMEOUT).map_err(sort)?;
+        producer.commit(REQUEST_TIMEOUT).map_err(sort)?;
+        self.in_transaction = false;
+        Ok(())
+    }
+
+    pub(super) fn abort(&mut self) -> Result<(), DeliveryError> {
+        let Some(producer) = &mut self.producer else { return Ok(()) };
+        if !self.exactly_once {
+            producer.take_failures();
+            return producer.purge().map_err(sort);
+        }
+        if self.in_transaction {
+            producer.abort(REQUEST_TIMEOUT).map_err(sort)?;
+            self.in_transaction = false;
+        }
+        Ok(())
+    }
+
+    pub(super) fn renew(&mut self) -> Result<(), DeliveryError> {
+        self.in_transaction = false;
+        let Some(producer) = &mut self.producer else { return Ok(()) };
+        producer.renew(REQUEST_TIMEOUT).map_err(|error| match error {
+            KafkaError::Denied(_) | KafkaError::Setting { .. } => DeliveryError::Fatal(error.to_string()),
+            error => DeliveryError::InDoubt(error.to_string()),
+        })
+    }
+
+    pub(super) fn close(&mut self) -> Result<(), DeliveryError> {
+        self.abort()?;
+        for file in self.files.drain(..) {
+            file.finish().map_err(|error| DeliveryError::Fatal(error.to_string()))?;
+        }
+        Ok(())
+    }
+}
+
+impl std::fmt::Debug for Outputs {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Outputs").field("targets", &self.targets).finish_non_exhaustive()
+    }
+}
+
+/// A row that the brokers did not take makes its transaction worthless.
+fn fail_on_loss(producer: &mut Producer) -> Result<(), DeliveryError> {
+    match producer.take_failures().first() {
+        None => Ok(()),
+        Some(lost) => Err(DeliveryError::Aborted(format!("{}[{}]: {}", lost.topic, lost.partition, lost.error))),
+    }
+}
+
+/// What follows from an error within a transaction.
+fn sort(error: KafkaError) -> DeliveryError {
+    let text = error.to_string();
+    match error {
+        KafkaError::TimedOut(_) | KafkaError::Fenced(_) => DeliveryError::InDoubt(text),
+        KafkaError::Denied(_) | KafkaError::Setting { .. } => DeliveryError::Fatal(text),
+        KafkaError::Retriable(_)
+        | KafkaError::AbortRequired(_)
+        | KafkaError::TooLarge { .. }
+        | KafkaError::Other(_) => DeliveryError::Aborted(text),
+    }
+}
+
+/// What follows from an error without transactions: the records are processed again.
+fn sort_plain(error: KafkaError) -> DeliveryError {
+    match sort(error) {
+        DeliveryError::InDoubt(text) => DeliveryError::Aborted(text),
+        other => other,
+    }
+}

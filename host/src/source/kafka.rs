@@ -1,0 +1,184 @@
+//! A Kafka topic, read as a member of a group.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::kafka::{Consumer, GroupMetadata, KafkaError, Partition, Polled, Position, Rebalance};
+use crate::record::{Batch, Place};
+
+use super::{Event, SourceError};
+
+/// How long one request to the cluster may take before it is tried again.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
+/// The most records that one poll takes.
+const RECORDS_PER_POLL_MAX: usize = 10_000;
+
+/// Where a partition begins that the group has no offset for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StartAt {
+    /// Nowhere: the configuration has to say.
+    Unsaid,
+    /// At the first record.
+    Earliest,
+    /// After the last record.
+    Latest,
+    /// At the first record of this time, in milliseconds since 1970 UTC, or a later one.
+    TimestampMs(i64),
+}
+
+/// The consumer of one worker.
+pub struct KafkaSource {
+    consumer: Consumer,
+    polled: Polled,
+    start: StartAt,
+    /// Where the committed offset is gone: go on at what is left, instead of stopping.
+    skip_lost: bool,
+    filled: bool,
+}
+
+impl KafkaSource {
+    /// Joins the group for `topic`.
+    pub fn new(mut consumer: Consumer, topic: &str, start: StartAt, skip_lost: bool) -> Result<Self, SourceError> {
+        consumer.subscribe(&[topic]).map_err(sort)?;
+        Ok(Self { consumer, polled: Polled::default(), start, skip_lost, filled: false })
+    }
+
+    pub(super) fn poll(&mut self, wait_ms: u64, gather_ms: u64, events: &mut Vec<Event>) -> Result<(), SourceError> {
+        if !self.filled && gather_ms > 0 {
+            // Under a light load records are taken together, not one by one as they come.
+            std::thread::sleep(Duration::from_millis(gather_ms));
+        }
+        self.consumer.poll(Duration::from_millis(wait_ms), RECORDS_PER_POLL_MAX, &mut self.polled);
+        let polled = &mut self.polled;
+        self.filled = polled.batches.iter().map(|batch| batch.rows.len()).sum::<usize>() >= RECORDS_PER_POLL_MAX / 2;
+        events.extend(polled.batches.drain(..).map(Event::Batch));
+        events.extend(polled.rebalances.drain(..).map(|rebalance| match rebalance {
+            Rebalance::Assigned(partitions) => Event::Assigned(partitions.iter().map(place).collect()),
+            Rebalance::Revoked { partitions, lost: false } => Event::Revoked(partitions.iter().map(place).collect()),
+            Rebalance::Revoked { partitions, lost: true } => Event::Lost(partitions.iter().map(place).collect()),
+        }));
+        polled.errors.drain(..).try_for_each(|error| match error {
+            KafkaError::Fenced(_) | KafkaError::Denied(_) | KafkaError::Setting { .. } => {
+                Err(SourceError::Fatal(error.to_string()))
+            }
+            error => {
+                tracing::warn!("kafka: {error}");
+                Ok(())
+            }
+        })
+    }
+
+    pub(super) fn filled(&self) -> bool {
+        self.filled
+    }
+
+    pub(super) fn recycle(&mut self, batch: Batch) {
+        self.consumer.recycle(batch.rows);
+    }
+
+    pub(super) fn committed(&mut self, places: &[Place]) -> Result<Vec<Option<i64>>, SourceError> {
+        let partitions: Vec<Partition> = places.iter().map(partition).collect();
+        let offsets = self.consumer.committed(&partitions, REQUEST_TIMEOUT).map_err(sort)?;
+        Ok(offsets.into_iter().map(|position| position.map(|position| position.offset)).collect())
+    }
+
+    pub(super) fn starts(&mut self, places: &[Place]) -> Result<Vec<(Place, i64)>, SourceError> {
+        let committed = self.committed(places)?;
+        let start = |(place, committed): (&Place, Option<i64>)| {
+            let (first, end) = self.consumer.watermarks(&partition(place), REQUEST_TIMEOUT).map_err(sort)?;
+            let offset = match committed {
+                Some(offset) => self.in_range(place, offset, first)?,
+                None => self.first_start(place, first, end)?,
+            };
+            Ok((place.clone(), offset))
+        };
+        places.iter().zip(committed).map(start).collect()
+    }
+
+    fn in_range(&self, place: &Place, offset: i64, first: i64) -> Result<i64, SourceError> {
+        if offset >= first {
+            return Ok(offset);
+        }
+        let lost = first - offset;
+        if !self.skip_lost {
+            return Err(SourceError::Fatal(format!(
+                "{place}: the group is at offset {offset}, but the broker's first record is at {first}: {lost} offsets \
+                 are gone before they were read. To go on at {first} set `source.kafka.on_out_of_range: earliest`, or \
+                 move the group with `millstream offsets reset`"
+            )));
+        }
+        tracing::warn!("{place}: {lost} offsets are gone before they were read, going on at {first}");
+        Ok(first)
+    }
+
+    fn first_start(&self, place: &Place, first: i64, end: i64) -> Result<i64, SourceError> {
+        match self.start {
+            StartAt::Earliest => Ok(first),
+            StartAt::Latest => Ok(end),
+            StartAt::TimestampMs(time_ms) => {
+                let at = [partition(place).at(time_ms)];
+                let found = self.consumer.offsets_for_times(&at, REQUEST_TIMEOUT).map_err(sort)?;
+                Ok(found.into_iter().flatten().next().map_or(end, |position| position.offset))
+            }
+            StartAt::Unsaid => Err(SourceError::Fatal(format!(
+                "{place}: the group has no offset yet; say where to begin with `source.kafka.start: earliest`, \
+                 `latest` or a time such as 2026-01-31T00:00:00Z"
+            ))),
+        }
+    }
+
+    pub(super) fn assign(&mut self, starts: &[(Place, i64)]) -> Result<(), SourceError> {
+        self.consumer.assign(&positions(starts)).map_err(sort)
+    }
+
+    pub(super) fn unassign(&mut self, places: &[Place]) -> Result<(), SourceError> {
+        let partitions: Vec<Partition> = places.iter().map(partition).collect();
+        self.consumer.unassign(&partitions).map_err(sort)
+    }
+
+    pub(super) fn seek(&mut self, starts: &[(Place, i64)]) -> Result<(), SourceError> {
+        if starts.is_empty() {
+            return Ok(());
+        }
+        self.consumer.seek(&positions(starts), REQUEST_TIMEOUT).map_err(sort)
+    }
+
+    /// Commits offsets without a transaction.
+    pub(crate) fn commit(&mut self, offsets: &[(Place, i64)]) -> Result<(), KafkaError> {
+        self.consumer.commit(&positions(offsets), REQUEST_TIMEOUT)
+    }
+
+    /// Who this member is in the group now, for a transaction.
+    pub(crate) fn group_metadata(&self) -> Option<GroupMetadata> {
+        self.consumer.group_metadata()
+    }
+}
+
+impl std::fmt::Debug for KafkaSource {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("KafkaSource").field("start", &self.start).finish_non_exhaustive()
+    }
+}
+
+fn place(partition: &Partition) -> Place {
+    Place { topic: partition.topic.clone(), partition: partition.partition }
+}
+
+fn partition(place: &Place) -> Partition {
+    Partition { topic: Arc::clone(&place.topic), partition: place.partition }
+}
+
+/// Places with offsets, as the client wants them.
+pub(crate) fn positions(offsets: &[(Place, i64)]) -> Vec<Position> {
+    offsets.iter().map(|(place, offset)| partition(place).at(*offset)).collect()
+}
+
+/// Sorts an error by whether the same may be tried again.
+fn sort(error: KafkaError) -> SourceError {
+    match error {
+        KafkaError::Fenced(_) | KafkaError::Denied(_) | KafkaError::Setting { .. } => {
+            SourceError::Fatal(error.to_string())
+        }
+        error => SourceError::Retriable(error.to_string()),
+    }
+}

@@ -1,0 +1,72 @@
+//! Sources without a broker: files, standard input, made-up records. Read once, from the first record to the last.
+
+use crate::config::SourceConfig;
+use crate::record::Place;
+
+use super::files::FilesSource;
+use super::generate::GenerateSource;
+use super::{Event, SourceError};
+
+/// The most records and bytes of one batch.
+const BATCH_RECORDS_MAX: usize = 4_096;
+const BATCH_BYTES_MAX: usize = 1 << 20;
+
+/// A source that one worker reads alone.
+#[derive(Debug)]
+pub struct LocalSource {
+    input: Input,
+    places: Option<Vec<Place>>,
+    filled: bool,
+}
+
+#[derive(Debug)]
+enum Input {
+    Files(Box<FilesSource>),
+    Generate(Box<GenerateSource>),
+}
+
+impl LocalSource {
+    /// Opens what the configuration names.
+    pub fn open(config: &SourceConfig) -> Result<Self, SourceError> {
+        let input = match config {
+            SourceConfig::Files(files) => Input::Files(Box::new(FilesSource::open(files)?)),
+            SourceConfig::Stdin(stdin) => Input::Files(Box::new(FilesSource::stdin(stdin)?)),
+            SourceConfig::Generate(generate) => Input::Generate(Box::new(GenerateSource::new(generate))),
+            SourceConfig::Kafka(_) => return Err(SourceError::Fatal("a Kafka topic is no local source".into())),
+        };
+        let places = match &input {
+            Input::Files(files) => files.places(),
+            Input::Generate(generate) => generate.places(),
+        };
+        Ok(Self { input, places: Some(places), filled: false })
+    }
+}
+
+impl LocalSource {
+    pub(super) fn poll(&mut self, wait_ms: u64, events: &mut Vec<Event>) -> Result<(), SourceError> {
+        if let Some(places) = self.places.take() {
+            events.push(Event::Assigned(places));
+            return Ok(());
+        }
+        let next = match &mut self.input {
+            Input::Files(files) => files.next(BATCH_RECORDS_MAX, BATCH_BYTES_MAX)?,
+            Input::Generate(generate) => generate.next(BATCH_RECORDS_MAX, wait_ms),
+        };
+        self.filled = next.as_ref().is_some_and(|batch| batch.rows.len() >= BATCH_RECORDS_MAX);
+        events.push(next.map_or(Event::Ended, Event::Batch));
+        Ok(())
+    }
+
+    pub(super) fn filled(&self) -> bool {
+        self.filled
+    }
+
+    pub(super) fn starts(&self, places: &[Place]) -> Vec<(Place, i64)> {
+        places.iter().map(|place| (place.clone(), 0)).collect()
+    }
+
+    /// Nothing was read before it is asked for, so that there is nothing to go back over.
+    pub(super) fn seek(&mut self) -> Result<(), SourceError> {
+        Err(SourceError::Fatal("this source can't go back: start the run again".into()))
+    }
+}

@@ -1,0 +1,136 @@
+//! Where batches come from.
+
+mod files;
+mod generate;
+pub(crate) mod kafka;
+mod local;
+mod memory;
+
+pub use files::{FilesProgress, FilesSource};
+pub use generate::{GenerateSource, write_clickstream};
+pub use kafka::{KafkaSource, StartAt};
+pub use local::LocalSource;
+pub use memory::MemorySource;
+
+use crate::record::{Batch, Place};
+
+/// Why a source can't go on.
+#[derive(Debug, thiserror::Error)]
+pub enum SourceError {
+    /// It may work again: the servers are away, or the group is busy.
+    #[error("{0}")]
+    Retriable(String),
+    /// It will not.
+    #[error("{0}")]
+    Fatal(String),
+}
+
+/// What a poll brings, in this order of time.
+#[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "most events are batches, and a box for each would cost an allocation")]
+pub enum Event {
+    /// These partitions are this worker's from now on; it asks for their [`Source::starts`] and assigns them.
+    Assigned(Vec<Place>),
+    /// These are to be given up: the worker commits what it has and calls [`Source::unassign`].
+    Revoked(Vec<Place>),
+    /// These belong to somebody else already.
+    Lost(Vec<Place>),
+    /// Records.
+    Batch(Batch),
+    /// There will be no more records.
+    Ended,
+}
+
+/// A source of batches.
+#[derive(Debug)]
+pub enum Source {
+    /// A member of a Kafka group.
+    Kafka(Box<KafkaSource>),
+    /// Files, standard input or made-up records.
+    Local(Box<LocalSource>),
+    /// A model of Kafka, for simulation.
+    Memory(MemorySource),
+}
+
+impl Source {
+    /// Waits for events, `wait_ms` at most, and appends them. Where the last poll left nothing behind, records are given
+    /// `gather_ms` to come first.
+    pub fn poll(&mut self, wait_ms: u64, gather_ms: u64, events: &mut Vec<Event>) -> Result<(), SourceError> {
+        match self {
+            Self::Kafka(source) => source.poll(wait_ms, gather_ms, events),
+            Self::Local(source) => source.poll(wait_ms, events),
+            Self::Memory(source) => source.poll(events),
+        }
+    }
+
+    /// True when the last poll took as much as it may: there is likely more.
+    pub fn filled(&self) -> bool {
+        match self {
+            Self::Kafka(source) => source.filled(),
+            Self::Local(source) => source.filled(),
+            Self::Memory(source) => source.filled(),
+        }
+    }
+
+    /// Takes a batch's buffers back.
+    pub fn recycle(&mut self, batch: Batch) {
+        match self {
+            Self::Kafka(source) => source.recycle(batch),
+            Self::Local(_) | Self::Memory(_) => drop(batch),
+        }
+    }
+
+    /// The committed offset of each partition, or none where nothing was committed.
+    pub fn committed(&mut self, places: &[Place]) -> Result<Vec<Option<i64>>, SourceError> {
+        match self {
+            Self::Kafka(source) => source.committed(places),
+            Self::Local(_) => Ok(vec![None; places.len()]),
+            Self::Memory(source) => source.committed(places),
+        }
+    }
+
+    /// Where to begin with each partition: at its committed offset, else where the configuration says.
+    pub fn starts(&mut self, places: &[Place]) -> Result<Vec<(Place, i64)>, SourceError> {
+        match self {
+            Self::Kafka(source) => source.starts(places),
+            Self::Local(source) => Ok(source.starts(places)),
+            Self::Memory(source) => source.starts(places),
+        }
+    }
+
+    /// Takes assigned partitions on, each at its offset.
+    pub fn assign(&mut self, starts: &[(Place, i64)]) -> Result<(), SourceError> {
+        match self {
+            Self::Kafka(source) => source.assign(starts),
+            Self::Local(_) => Ok(()),
+            Self::Memory(source) => source.assign(starts),
+        }
+    }
+
+    /// Gives partitions up.
+    pub fn unassign(&mut self, places: &[Place]) -> Result<(), SourceError> {
+        match self {
+            Self::Kafka(source) => source.unassign(places),
+            Self::Local(_) => Ok(()),
+            Self::Memory(source) => source.unassign(places),
+        }
+    }
+
+    /// Goes on at other offsets; nothing that was fetched before is handed out any more.
+    pub fn seek(&mut self, starts: &[(Place, i64)]) -> Result<(), SourceError> {
+        match self {
+            Self::Kafka(source) => source.seek(starts),
+            Self::Local(source) => source.seek(),
+            Self::Memory(source) => source.seek(starts),
+        }
+    }
+
+    /// Leaves the group.
+    pub fn close(&mut self) -> Result<(), SourceError> {
+        match self {
+            // A consumer leaves its group when it is dropped.
+            Self::Kafka(_) | Self::Local(_) => Ok(()),
+            Self::Memory(source) => source.close(),
+        }
+    }
+}

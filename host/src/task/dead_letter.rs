@@ -1,0 +1,88 @@
+//! Dead letters: the record as it came, byte for byte, with headers that say why it is here.
+
+use std::io::Write as _;
+
+use crate::pipeline::DeadRow;
+use crate::record::{Batch, Rows};
+
+/// The most bytes of a reason that go into a header.
+const DETAIL_BYTES_MAX: usize = 1024;
+
+/// The most bytes of the headers that are added.
+const OWN_HEADERS_BYTES_MAX: usize = 4096;
+
+/// What the headers say that is the same for all dead letters of a pipeline.
+#[derive(Clone, Debug)]
+pub struct DeadLetterLabels {
+    /// The pipeline's name.
+    pub pipeline: String,
+    /// Each stage's name and its plugin's digest (empty where the stage is no plugin).
+    pub stages: Vec<(String, String)>,
+}
+
+impl DeadLetterLabels {
+    /// Appends the dead letter of one row of `batch`. The names are those of Kafka Connect for what these cover. A record
+    /// that would be larger than `bytes_max` is cut, and says so; its coordinates lead to the whole.
+    pub fn push(&self, to: &mut Rows, batch: &Batch, dead: &DeadRow, bytes_max: usize) {
+        let row = dead.source_row as usize;
+        let at = to.len();
+        let room = bytes_max.saturating_sub(OWN_HEADERS_BYTES_MAX);
+        let cut_bytes = push_original(to, &batch.rows, row, room);
+        let (stage, digest) =
+            self.stages.get(dead.stage).map_or(("output", ""), |(name, digest)| (name.as_str(), digest.as_str()));
+        let mut number = Decimal::default();
+        let headers = &mut to.headers;
+        headers.push(at, b"__connect.errors.topic", Some(batch.topic.as_bytes()));
+        headers.push(at, b"__connect.errors.partition", Some(number.text(i64::from(batch.partition))));
+        headers.push(at, b"__connect.errors.offset", Some(number.text(batch.rows.offsets[row])));
+        headers.push(at, b"__connect.errors.exception.message", Some(cut(&dead.detail).as_bytes()));
+        headers.push(at, b"millstream.dlq.pipeline", Some(self.pipeline.as_bytes()));
+        headers.push(at, b"millstream.dlq.stage", Some(stage.as_bytes()));
+        headers.push(at, b"millstream.dlq.code", Some(dead.code.as_bytes()));
+        headers.push(at, b"millstream.dlq.attempt", Some(b"1"));
+        if cut_bytes > 0 {
+            headers.push(at, b"millstream.dlq.cut.bytes", Some(number.text(cut_bytes as i64)));
+        }
+        if !digest.is_empty() {
+            headers.push(at, b"millstream.dlq.plugin", Some(digest.as_bytes()));
+        }
+    }
+}
+
+/// Appends a row as it came, or as much of it as `room` bytes hold; returns how many bytes are missing.
+fn push_original(to: &mut Rows, from: &Rows, row: usize, room: usize) -> usize {
+    let bytes = |bytes: Option<&[u8]>| bytes.map_or(0, <[u8]>::len);
+    let headers: usize = from.headers.get(row).map(|(name, value)| name.len() + bytes(value)).sum();
+    let (key, value) = (from.keys.get(row), from.values.get(row));
+    let whole = headers + bytes(key) + bytes(value);
+    if whole <= room {
+        to.push_from(from, row);
+        return 0;
+    }
+    let key = key.map(|key| &key[..key.len().min(room)]);
+    let left = room - bytes(key);
+    let value = value.map(|value| &value[..value.len().min(left)]);
+    to.push(from.offsets[row], from.timestamps_ms[row], key, value);
+    whole - bytes(key) - bytes(value)
+}
+
+/// The longest prefix of `text` within the bound.
+fn cut(text: &str) -> &str {
+    &text[..text.floor_char_boundary(DETAIL_BYTES_MAX)]
+}
+
+/// Writes numbers without a heap allocation each.
+#[derive(Default)]
+struct Decimal {
+    bytes: [u8; 20],
+}
+
+impl Decimal {
+    fn text(&mut self, number: i64) -> &[u8] {
+        let mut rest = &mut self.bytes[..];
+        // Twenty bytes hold every i64.
+        let _ = write!(rest, "{number}");
+        let left = rest.len();
+        &self.bytes[..20 - left]
+    }
+}

@@ -1,0 +1,203 @@
+//! The state and progress of one partition: takes batches in order, says what goes out, counts everything.
+//!
+//! A task does no I/O and knows no clock. What it did since the last commit can be undone: a transaction that aborts
+//! puts every task in it back.
+
+mod dead_letter;
+mod ledger;
+
+use std::sync::Arc;
+
+pub use dead_letter::DeadLetterLabels;
+pub use ledger::Ledger;
+
+use crate::pipeline::{Flow, Pipeline, Run, Stage};
+use crate::plugin::StageError;
+use crate::record::{Batch, Rows};
+
+/// Why a task can't take a batch.
+#[derive(Debug, thiserror::Error)]
+pub enum TaskError {
+    /// The batch does not follow the one before it.
+    #[error("partition {partition} of `{topic}`: a batch starts at offset {found}, but {expected} comes next")]
+    OutOfOrder {
+        /// The topic.
+        topic: Arc<str>,
+        /// The partition.
+        partition: i32,
+        /// The task's position.
+        expected: i64,
+        /// The batch's first offset.
+        found: i64,
+    },
+    /// The host could not run a stage.
+    #[error(transparent)]
+    Stage(#[from] StageError),
+    /// More records than the configured share became dead letters.
+    #[error(
+        "partition {partition} of `{topic}`: {dead_letters} of the last {records} records became dead letters, which is \
+         over `dead_letters.stop_above`; nothing past offset {committed} was committed. Look at the reasons above and \
+         raise the bound or mend the pipeline"
+    )]
+    OverBudget {
+        /// The topic.
+        topic: Arc<str>,
+        /// The partition.
+        partition: i32,
+        /// Records looked at.
+        records: u64,
+        /// Those that became dead letters.
+        dead_letters: u64,
+        /// The last committed offset.
+        committed: i64,
+    },
+}
+
+/// The share of dead letters at which a partition stops.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct ErrorBudget {
+    /// Most dead letters for a record that came in, from 0 to 1.
+    pub share: f64,
+    /// Over how many records that is judged.
+    pub records: u64,
+}
+
+/// What the error budget has seen since it was last judged.
+#[derive(Clone, Copy, Debug, Default)]
+struct Period {
+    records: u64,
+    dead_letters: u64,
+}
+
+/// What one batch turned into.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Output {
+    /// Rows for the pipeline's outputs.
+    pub flow: Flow,
+    /// Rows for the dead-letter output, with headers that say why.
+    pub dead_letters: Rows,
+}
+
+/// One partition on its way through the pipeline.
+#[derive(Debug)]
+pub struct Task {
+    topic: Arc<str>,
+    partition: i32,
+    pipeline: Arc<Pipeline>,
+    labels: Arc<DeadLetterLabels>,
+    budget: Option<ErrorBudget>,
+    stages: Vec<Stage>,
+    run: Run,
+    row_bytes_max: usize,
+    /// The next offset, and where a restart would begin.
+    position: i64,
+    committed: i64,
+    /// Counted since the last commit, and before it.
+    pending: Ledger,
+    total: Ledger,
+    /// The error budget's period, and as it was at the last commit.
+    period: Period,
+    period_committed: Period,
+}
+
+impl Task {
+    /// A task that begins at `offset`.
+    pub fn new(
+        (topic, partition): (Arc<str>, i32),
+        offset: i64,
+        pipeline: Arc<Pipeline>,
+        stages: Vec<Stage>,
+        labels: Arc<DeadLetterLabels>,
+        (budget, row_bytes_max): (Option<ErrorBudget>, usize),
+    ) -> Self {
+        let pending = Ledger::new(&pipeline);
+        let total = pending.clone();
+        Self {
+            topic,
+            partition,
+            pipeline,
+            labels,
+            budget,
+            stages,
+            run: Run::new(row_bytes_max),
+            row_bytes_max,
+            position: offset,
+            committed: offset,
+            pending,
+            total,
+            period: Period::default(),
+            period_committed: Period::default(),
+        }
+    }
+
+    /// The offset of the next record.
+    pub fn position(&self) -> i64 {
+        self.position
+    }
+
+    /// The offset that a restart would begin at.
+    pub fn committed(&self) -> i64 {
+        self.committed
+    }
+
+    /// Everything counted up to the last commit.
+    pub fn ledger(&self) -> &Ledger {
+        &self.total
+    }
+
+    /// Runs a batch through the pipeline into `out`. The batch must begin where the last one ended.
+    pub fn process(&mut self, batch: &Batch, out: &mut Output) -> Result<(), TaskError> {
+        if batch.first_offset != self.position {
+            return Err(TaskError::OutOfOrder {
+                topic: self.topic.clone(),
+                partition: self.partition,
+                expected: self.position,
+                found: batch.first_offset,
+            });
+        }
+        let ran = self.run.run(&self.pipeline, &mut self.stages, &batch.rows, &mut out.flow);
+        // Instances never outlive the batch: nothing that a plugin kept leaks into the next one.
+        self.stages.iter_mut().for_each(Stage::end_block);
+        ran?;
+        out.dead_letters.clear();
+        for dead in self.run.dead() {
+            self.labels.push(&mut out.dead_letters, batch, dead, self.row_bytes_max);
+        }
+        self.pending.count(batch.rows.len() as u64, &self.run, &out.flow);
+        debug_assert_eq!(self.pending.imbalance(), 0, "every record in is counted out once: {:?}", self.pending);
+        self.position = batch.next_offset;
+        self.check_budget(batch.rows.len() as u64)
+    }
+
+    /// Takes note that everything up to the position is delivered.
+    pub fn commit(&mut self) {
+        self.committed = self.position;
+        self.period_committed = self.period;
+        self.total.add(&self.pending);
+        self.pending = Ledger::new(&self.pipeline);
+    }
+
+    /// Forgets everything since the last commit and goes on at `offset`.
+    pub fn restore(&mut self, offset: i64) {
+        self.position = offset;
+        self.committed = offset;
+        self.period = self.period_committed;
+        self.pending = Ledger::new(&self.pipeline);
+    }
+
+    /// Judges a period of `budget.records` records once it is full, and begins the next one.
+    fn check_budget(&mut self, records: u64) -> Result<(), TaskError> {
+        let Some(budget) = self.budget else { return Ok(()) };
+        self.period.records += records;
+        self.period.dead_letters += self.run.dead().len() as u64;
+        if self.period.records < budget.records {
+            return Ok(());
+        }
+        let Period { records, dead_letters } = std::mem::take(&mut self.period);
+        if dead_letters as f64 <= budget.share * records as f64 {
+            return Ok(());
+        }
+        let (topic, partition, committed) = (self.topic.clone(), self.partition, self.committed);
+        Err(TaskError::OverBudget { topic, partition, records, dead_letters, committed })
+    }
+}

@@ -1,0 +1,9 @@
+//! What the promises need to be tested against the real thing: a broker of their own, processes, guests.
+//!
+//! Each test binary uses a part of it.
+#![allow(dead_code)]
+
+pub mod broker;
+pub mod guests;
+pub mod process;
+pub mod topics;

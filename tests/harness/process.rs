@@ -1,0 +1,85 @@
+//! `millstream` as a process that a test may kill.
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+
+/// A running `millstream`; killed when it is dropped.
+pub struct Millstream {
+    child: Child,
+    log: PathBuf,
+}
+
+impl Millstream {
+    /// Starts `millstream` with these arguments; what it says goes to a file under `folder`.
+    pub fn start(folder: &Path, name: &str, args: &[&str]) -> Self {
+        let log = folder.join(format!("{name}.log"));
+        let open = || File::options().create(true).append(true).open(&log).expect("a log file");
+        let child = Command::new(env!("CARGO_BIN_EXE_millstream"))
+            .args(args)
+            .stdin(Stdio::null())
+            .stdout(open())
+            .stderr(open())
+            .spawn()
+            .expect("millstream starts");
+        Self { child, log }
+    }
+
+    /// Ends it as `kill -9` does.
+    pub fn kill(mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+
+    /// Asks it to end in order, and waits for that.
+    pub fn terminate(mut self) -> ExitStatus {
+        let status = Command::new("kill").args(["-TERM", &self.child.id().to_string()]).status().expect("kill runs");
+        assert!(status.success());
+        self.wait(Duration::from_secs(60))
+    }
+
+    /// Waits until it ends by itself; fails the test with its log where that takes too long.
+    pub fn wait(&mut self, most: Duration) -> ExitStatus {
+        let end = Instant::now() + most;
+        loop {
+            if let Some(status) = self.child.try_wait().expect("a child") {
+                return status;
+            }
+            assert!(Instant::now() < end, "millstream does not end within {most:?}:\n{}", self.log());
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    }
+
+    /// True while it runs.
+    pub fn is_running(&mut self) -> bool {
+        self.child.try_wait().expect("a child").is_none()
+    }
+
+    /// The end of what it has said.
+    pub fn log(&self) -> String {
+        let text = std::fs::read_to_string(&self.log).unwrap_or_default();
+        let from = text.len().saturating_sub(8_000);
+        text[text.ceil_char_boundary(from)..].to_owned()
+    }
+}
+
+impl Drop for Millstream {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// An empty folder of this test.
+pub fn folder(name: &str) -> PathBuf {
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
+    let _ = std::fs::remove_dir_all(&folder);
+    std::fs::create_dir_all(&folder).expect("a folder");
+    folder
+}
+
+/// True where the sizes are those that the issues name, in place of the smallest convincing ones.
+pub fn long() -> bool {
+    std::env::var_os("MILLSTREAM_LONG").is_some()
+}

@@ -1,0 +1,68 @@
+//! Plugins' projects: what `millstream new` makes builds as it is, and `millstream build` says what it made.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use millstream::project::{BuildOptions, ProjectError, build_project, new_project};
+
+/// A directory of the test's own, outside of any workspace.
+fn fresh_dir(name: &str) -> PathBuf {
+    let dir = std::env::temp_dir().join(format!("millstream-{name}-{}", std::process::id()));
+    let _ = fs::remove_dir_all(&dir);
+    dir
+}
+
+#[test]
+fn a_new_project_builds_and_passes_its_tests_without_a_registry() {
+    let parent = fresh_dir("new");
+    let created = new_project("large-orders", &parent).expect("made");
+    let tests = Command::new(env!("CARGO"))
+        .args(["test", "--quiet", "--offline", "--lib"])
+        .current_dir(&created.dir)
+        .env("CARGO_TARGET_DIR", created.dir.join("target"))
+        .env("CARGO_HOME", parent.join("an-empty-registry"))
+        .output()
+        .expect("cargo runs");
+    assert!(tests.status.success(), "{}", String::from_utf8_lossy(&tests.stderr));
+
+    let built = build_project(&created.dir, &BuildOptions { offline: true, ..BuildOptions::default() }).expect("built");
+    assert_eq!(built.path, created.dir.join("large_orders.wasm"));
+    assert_eq!(fs::metadata(&built.path).expect("there").len(), built.size_bytes);
+    assert!(built.size_bytes < 200_000, "a small plugin of {} bytes", built.size_bytes);
+    let said = built.to_string();
+    for line in ["large-orders 0.1.0", "  reads  /customer/country (text, optional)", "  writes /large (bool)"] {
+        assert!(said.lines().any(|said| said == line), "{line:?} in {said}");
+    }
+    fs::remove_dir_all(&parent).expect("cleared away");
+}
+
+#[test]
+fn a_plugin_of_the_workspace_is_described_by_its_configuration() {
+    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("../plugins/validate");
+    let out = fresh_dir("validate").with_extension("wasm");
+    let options = BuildOptions { out: Some(out.clone()), offline: true, ..BuildOptions::default() };
+    let built = build_project(&dir, &options).expect("built");
+    assert_eq!(built.described.expect_err("it needs a configuration"), "blocked_countries: is missing");
+
+    let config_json = Some(r#"{"blocked_countries": ["ZZ"]}"#.to_owned());
+    let again = build_project(&out, &BuildOptions { config_json, out: Some(out.clone()), ..options }).expect("wrapped");
+    assert_eq!(again.digest, built.digest, "a component stays as it is");
+    let reads: Vec<String> = again.described.expect("accepted").reads.into_iter().map(|read| read.path).collect();
+    assert_eq!(reads, ["/user_id", "/country"]);
+    fs::remove_file(&out).expect("cleared away");
+}
+
+#[test]
+fn what_is_no_plugin_is_refused_by_name() {
+    let parent = fresh_dir("library");
+    let created = new_project("library", &parent).expect("made");
+    let manifest = created.dir.join("Cargo.toml");
+    let text = fs::read_to_string(&manifest).expect("a manifest");
+    fs::write(&manifest, text.replace(r#"crate-type = ["cdylib", "rlib"]"#, "")).expect("written");
+    match build_project(&created.dir, &BuildOptions { offline: true, ..BuildOptions::default() }) {
+        Err(ProjectError::NotOnePlugin { reason, .. }) => assert!(reason.contains("cdylib"), "{reason}"),
+        other => panic!("{other:?}"),
+    }
+    fs::remove_dir_all(&parent).expect("cleared away");
+}
