@@ -174,7 +174,7 @@ fn compile(
 #[allow(unsafe_code)]
 fn deserialize(engine: &Engine, artefact: &[u8]) -> wasmtime::Result<Component> {
     // SAFETY: the bytes come from `Cache::get` and nowhere else: an engine of this user's own process wrote them, to a
-    // directory that only this user can write to, and their SHA-256 was compared.
+    // directory that only this user can write to, and their checksum was compared.
     unsafe { Component::deserialize(engine, artefact) }
 }
 

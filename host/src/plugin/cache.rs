@@ -1,8 +1,9 @@
 //! Compiled artefacts on disk.
 //!
 //! Loading one is running it, so only what this user's own process wrote is loaded: the directory has mode 0700, is our
-//! own and no symlink, and each file ends in the SHA-256 of what comes before. A file is written aside and renamed. Where
-//! any of that does not hold, the component is compiled in memory.
+//! own and no symlink. A file is written aside and renamed, and ends in a checksum of what comes before; the checksum is
+//! against a failing disk, not against an enemy, who can't write there. Where any of that does not hold, the component is
+//! compiled in memory.
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -10,11 +11,15 @@ use std::io::{Read, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::Duration;
 
-use sha2::{Digest, Sha256};
 use wasmtime::Engine;
 
-const DIGEST_BYTES: usize = 32;
+const CHECKSUM_BYTES: usize = 8;
+/// Artefacts that are kept; a plugin has two.
+const FILES: usize = 256;
+/// After this time a file that was written aside belongs to nobody.
+const ABANDONED: Duration = Duration::from_secs(3600);
 
 /// A directory of artefacts, if there is one that can be trusted.
 pub(super) struct Cache {
@@ -29,7 +34,10 @@ impl Cache {
     pub(super) fn open(dir: Option<&Path>) -> Self {
         let Some(dir) = dir else { return Self { dir: None, refusal: None, uid: 0 } };
         match trusted(dir) {
-            Ok(uid) => Self { dir: Some(dir.to_owned()), refusal: None, uid },
+            Ok(uid) => {
+                tidy_up(dir);
+                Self { dir: Some(dir.to_owned()), refusal: None, uid }
+            }
             Err(reason) => {
                 let refusal = format!("{} is not used as the plugins' cache: {reason}", dir.display());
                 tracing::warn!("{refusal}; plugins are compiled in memory at each start");
@@ -56,8 +64,8 @@ impl Cache {
         }
         let mut bytes = Vec::with_capacity(usize::try_from(opened.len()).ok()?);
         file.read_to_end(&mut bytes).ok()?;
-        let body = bytes.len().checked_sub(DIGEST_BYTES)?;
-        if Sha256::digest(&bytes[..body])[..] != bytes[body..] {
+        let body = bytes.len().checked_sub(CHECKSUM_BYTES)?;
+        if checksum(&bytes[..body]) != bytes[body..] {
             tracing::warn!("{} is damaged, and is made again", path.display());
             return None;
         }
@@ -79,6 +87,12 @@ fn file_name(digest: &str, engine: &Engine, kind: &str) -> String {
     let mut hasher = DefaultHasher::new();
     engine.precompile_compatibility_hash().hash(&mut hasher);
     format!("{digest}-{:016x}-{}-{kind}.cwasm", hasher.finish(), env!("CARGO_PKG_VERSION"))
+}
+
+fn checksum(artefact: &[u8]) -> [u8; CHECKSUM_BYTES] {
+    let mut hasher = DefaultHasher::new();
+    hasher.write(artefact);
+    hasher.finish().to_le_bytes()
 }
 
 /// Checks that `dir` is ours alone, and gives our user's id.
@@ -113,12 +127,31 @@ fn own_uid(dir: &Path) -> std::io::Result<u32> {
     Ok(uid)
 }
 
+/// Removes what nobody will finish, and the oldest artefacts where there are too many. What is lost is compiled again.
+fn tidy_up(dir: &Path) {
+    let Ok(entries) = fs::read_dir(dir) else { return };
+    let mut kept = Vec::new();
+    for entry in entries.flatten() {
+        let (path, Ok(written)) = (entry.path(), entry.metadata().and_then(|found| found.modified())) else { continue };
+        let ending = path.extension().and_then(|ending| ending.to_str());
+        let abandoned = || written.elapsed().is_ok_and(|age| age > ABANDONED);
+        match ending {
+            Some("cwasm") => kept.push((written, path)),
+            Some("tmp") if abandoned() => _ = fs::remove_file(&path),
+            _ => {}
+        }
+    }
+    kept.sort();
+    let excess = kept.len().saturating_sub(FILES);
+    kept.drain(..excess).for_each(|(_, path)| _ = fs::remove_file(&path));
+}
+
 fn write_aside(path: &Path, artefact: &[u8]) -> std::io::Result<()> {
     let aside = aside(path);
     let mut file = create_new(&aside)?;
     let written = file
         .write_all(artefact)
-        .and_then(|()| file.write_all(&Sha256::digest(artefact)))
+        .and_then(|()| file.write_all(&checksum(artefact)))
         .and_then(|()| file.sync_all())
         .and_then(|()| fs::rename(&aside, path));
     if written.is_err() {
@@ -138,4 +171,30 @@ fn aside(path: &Path) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(format!(".{}-{}.tmp", std::process::id(), NEXT.fetch_add(1, Relaxed)));
     PathBuf::from(name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_oldest_artefacts_and_what_was_abandoned_go() {
+        let dir = std::env::temp_dir().join(format!("millstream-cache-{}", std::process::id()));
+        fs::create_dir_all(&dir).expect("a directory");
+        let old = std::time::SystemTime::now() - 2 * ABANDONED;
+        let file = |name: &str, old_by: u32| {
+            let file = File::create(dir.join(name)).expect("a file");
+            file.set_modified(old - Duration::from_secs(u64::from(old_by))).expect("a time");
+        };
+        (0..FILES as u32 + 3).for_each(|i| file(&format!("{i}.cwasm"), i));
+        file("half.tmp", 0);
+        file("other", 0);
+        tidy_up(&dir);
+        let left = fs::read_dir(&dir).expect("the directory").count();
+        let gone = [dir.join("half.tmp"), dir.join(format!("{}.cwasm", FILES))];
+        let stays = [dir.join("other"), dir.join("0.cwasm")];
+        let (gone, stays) = (gone.map(|path| path.exists()), stays.map(|path| path.exists()));
+        fs::remove_dir_all(&dir).expect("own directory");
+        assert_eq!((left, gone, stays), (FILES + 1, [false; 2], [true; 2]));
+    }
 }
