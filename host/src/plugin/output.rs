@@ -341,3 +341,7 @@ impl Emitted {
         self.output.is_empty()
     }
 }
+
+#[cfg(test)]
+#[path = "output_tests.rs"]
+mod tests;
