@@ -87,6 +87,16 @@ impl Rows {
         Self(columns, orders.len())
     }
 
+    fn part(&self, start: usize, rows: usize) -> Self {
+        let part = |column: &Column| {
+            let mut part = Column { cells: Vec::new(), data: column.data.clone() };
+            part.data.clear();
+            (start..start + rows).for_each(|row| part.push_from(column, row));
+            part
+        };
+        Self(self.0.iter().map(part).collect(), rows)
+    }
+
     fn run(&self, runner: &mut StageRunner) -> Result<StageOutput, StageError> {
         let columns: Vec<&Column> = self.0.iter().collect();
         let (keys, values, headers, timestamps_ms) = (None, None, None, None);
@@ -209,6 +219,34 @@ fn a_slow_record_that_the_clock_suspects_is_innocent() {
     assert_eq!((calm.suspicions, suspected.suspicions), (0, 1), "the clock ran out in one of them");
     assert_eq!(rows_of(&calm, &[]), rows_of(&suspected, &[]));
     assert_eq!(suspected.faults.total(), 0);
+}
+
+/// However late the ticker is, and although the plugin gets fewer rows from then on.
+#[test]
+fn a_call_that_ends_late_is_suspected_too() {
+    let hasty = Limits { suspect_after: Duration::from_nanos(1), ..limits() };
+    let suspected = Rows::new(&[None; 1300]).run(&mut runner("", hasty)).expect("it runs");
+    let calm = Rows::new(&[None; 1300]).run(&mut runner("", unhurried())).expect("it runs");
+    assert_eq!((suspected.faults.total(), calm.suspicions), (0, 0));
+    assert!(suspected.suspicions > 10, "512, 256 and so on to 16 rows: {}", suspected.suspicions);
+    assert_eq!(rows_of(&suspected, &[]), rows_of(&calm, &[]));
+}
+
+#[test]
+fn large_records_are_given_a_few_at_a_time() {
+    let mut rows = Rows::new(&[None; 300]);
+    rows.0[1] = Column::new(ColumnType::Text);
+    for row in 0..300 {
+        let ColumnData::Packed(texts) = &mut rows.0[1].data else { unreachable!() };
+        texts.push(&vec![b'x'; (1 << 20) + row]);
+        rows.0[1].cells.push(Cell::Valid);
+    }
+    let limits = Limits { output_bytes: 32 << 20, ..unhurried() };
+    let mut runner = runner("", limits);
+    for part in 0..2 {
+        let out = rows.part(part * 150, 150).run(&mut runner).expect("it runs");
+        assert_eq!((out.faults.total(), out.batch_faults), (0, 0), "64 MiB hold neither 512 rows of a MiB nor 64");
+    }
 }
 
 #[test]
@@ -370,23 +408,52 @@ fn a_cache_that_others_can_reach_is_not_used() {
     fs::remove_file(&link).expect("own link");
 }
 
-/// Figures for the design; `cargo test --release --test sandbox -- --ignored --nocapture --test-threads 1 figures`.
+/// Figures for the design: `cargo test --release --test sandbox -- --ignored --nocapture`.
 #[test]
 #[ignore = "a measurement"]
 #[allow(clippy::print_stdout)]
 fn figures() {
-    let plenty = Limits { fuel_per_record: 1_000_000_000, ..Limits::default() };
-    for order in ["loop", "fill", "slow", "bomb", "stack", "trap"] {
-        let mut runner = runner("", Limits { suspect_after: Duration::from_secs(60), ..plenty.clone() });
-        let rows = one(order, 0, 1);
-        if order != "loop" && order != "fill" {
-            let since = Instant::now();
-            rows.run(&mut runner).expect("it runs");
-            println!("{order}: fast, then judged where it fails: {:?}", since.elapsed());
-        }
-        let mut runner = self::runner("", Limits { suspect_after: Duration::from_millis(1), ..plenty.clone() });
-        let since = Instant::now();
-        let out = rows.run(&mut runner).expect("it runs");
-        println!("{order}: suspected after 1 ms and judged by 1 G of fuel: {:?}, {:?}", since.elapsed(), out.faults);
+    let rows = Rows::new(&[None; 5120]);
+    for rows_per_call in [1, 64, 256, 512] {
+        let mut runner = runner("", Limits { rows_per_call, ..unhurried() });
+        let each = best_of(200, || _ = rows.run(&mut runner).expect("it runs")) / 5120;
+        println!("5 columns in, 3 out, {rows_per_call} rows a call: {each:?} a record");
     }
+    let mut steady = runner("", unhurried());
+    let few = Rows::new(&[None; 64]);
+    let warm = best_of(1000, || _ = few.run(&mut steady).expect("it runs"));
+    let fresh = best_of(1000, || {
+        steady.end_block();
+        few.run(&mut steady).expect("it runs");
+    });
+    println!("a batch of 64 rows: {warm:?}; with a fresh instance: {fresh:?}");
+    let limits = || Limits { suspect_after: Duration::from_millis(5), ..Limits::default() };
+    for order in ["trap", "utf8", "stack", "bomb", "slow", "loop", "fill"] {
+        let mut runner = runner("", limits());
+        let (one, many) = (one(order, 0, 1), one(order, 200, 512));
+        let alone = best_of(3, || _ = one.run(&mut runner).expect("it runs"));
+        let among = best_of(3, || _ = many.run(&mut runner).expect("it runs"));
+        println!("{order}: alone {alone:?}, among 512 {among:?}");
+    }
+    let all = Rows::new(&[Some("trap"); 512]);
+    let mut runner = runner("", limits());
+    println!("512 traps: {:?}", best_of(3, || _ = all.run(&mut runner).expect("it runs")));
+    let dir = cache_dir("figures");
+    let (runtime, _) = load_with(&dir);
+    let guest = guests::guest("hostile");
+    let load = best_of(20, || _ = runtime.load(&guest, "hostile").expect("it loads"));
+    println!("load from a warm cache: {load:?}");
+    let plugin = runtime.load(&guest, "hostile").expect("it loads");
+    let start = best_of(100, || _ = StageRunner::new(plugin.clone(), "", limits()).expect("it starts"));
+    println!("a stage runner, described and started once: {start:?}");
+    println!("a runtime: {:?}", best_of(3, || _ = Runtime::new(RuntimeConfig::default()).expect("a runtime")));
+}
+
+fn best_of(times: usize, mut work: impl FnMut()) -> Duration {
+    let once = |_| {
+        let since = Instant::now();
+        work();
+        since.elapsed()
+    };
+    (0..times).map(once).min().unwrap_or_default()
 }

@@ -26,9 +26,8 @@ impl Fault {
         PluginError::Fault { name: name.to_owned(), kind: self.kind, detail: self.detail }
     }
 
-    /// What came of a call, in an instance that was denied memory during it or not, and whose last logged error is
-    /// `last_words`.
-    pub(super) fn new(error: &wasmtime::Error, memory_denied: bool, last_words: Option<&str>) -> Self {
+    /// What came of a call to an instance that was denied memory during it, or not.
+    pub(super) fn new(error: &wasmtime::Error, memory_denied: bool) -> Self {
         let kind = match error.downcast_ref::<Trap>() {
             Some(Trap::Interrupt | Trap::OutOfFuel) => FaultKind::Deadline,
             Some(Trap::StackOverflow) => FaultKind::Stack,
@@ -36,6 +35,12 @@ impl Fault {
             Some(_) => FaultKind::Trap,
             None => FaultKind::BadOutput,
         };
+        Self { kind, detail: String::new() }
+    }
+
+    /// Tells a person what happened; `last_words` is the last error that the plugin logged. It takes far longer than to
+    /// find a record out, and nobody reads it of a part that is split.
+    pub(super) fn explain(&mut self, error: &wasmtime::Error, last_words: Option<&str>) {
         let mut detail = error.root_cause().to_string();
         if let Some(words) = last_words {
             detail.push_str("; it said: ");
@@ -45,7 +50,7 @@ impl Fault {
             describe_stack(backtrace.frames(), &mut detail);
         }
         cut(&mut detail, DETAIL_BYTES);
-        Self { kind, detail }
+        self.detail = detail;
     }
 }
 

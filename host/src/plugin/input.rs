@@ -48,6 +48,22 @@ impl StageInput<'_> {
     }
 }
 
+impl StageInput<'_> {
+    /// Bytes of text and the like in `rows`; fixed widths hardly matter beside them.
+    pub(super) fn bytes(&self, rows: Range<usize>) -> usize {
+        let length = |packed: &Packed| {
+            let start = if rows.start == 0 { 0 } else { packed.ends[rows.start - 1] };
+            rows.clone().last().map_or(0, |last| (packed.ends[last] - start) as usize)
+        };
+        let column = |column: &&Column| match &column.data {
+            ColumnData::Packed(packed) => length(packed),
+            _ => 0,
+        };
+        let parts = [self.keys, self.values].into_iter().flatten();
+        self.columns.iter().map(column).sum::<usize>() + parts.map(|part| length(&part.packed)).sum::<usize>()
+    }
+}
+
 /// True where `data` has the shape of `ty`.
 pub(super) fn fits(data: &ColumnData, ty: ColumnType) -> bool {
     match data {

@@ -37,8 +37,12 @@ pub(super) struct State {
 }
 
 impl State {
-    fn fault(&self, error: &wasmtime::Error) -> Fault {
-        Fault::new(error, self.memory_denied, self.last_words.as_deref())
+    fn fault(&self, error: &wasmtime::Error, explain: bool) -> Fault {
+        let mut fault = Fault::new(error, self.memory_denied);
+        if explain {
+            fault.explain(error, self.last_words.as_deref());
+        }
+        fault
     }
 }
 
@@ -109,14 +113,14 @@ impl Instance {
     /// What the plugin says of itself, or why it does not take this configuration.
     pub(super) fn describe(&mut self, config: &str) -> Result<Result<abi::Descriptor, String>, Fault> {
         arm(&mut self.store, self.meter, START_TIME, START_FUEL);
-        let (described,) = self.call::<(&str,), (Result<abi::Descriptor, String>,)>(self.describe, (config,))?;
+        let (described,) = self.call::<(&str,), (Result<abi::Descriptor, String>,)>(self.describe, (config,), true)?;
         Ok(described)
     }
 
     /// Readies the instance for `process`.
     pub(super) fn start(&mut self, config: &str) -> Result<Result<(), String>, Fault> {
         arm(&mut self.store, self.meter, START_TIME, START_FUEL);
-        let (started,) = self.call::<(&str,), (Result<(), String>,)>(self.start, (config,))?;
+        let (started,) = self.call::<(&str,), (Result<(), String>,)>(self.start, (config,), true)?;
         Ok(started)
     }
 
@@ -128,12 +132,14 @@ impl Instance {
         fuel: u64,
     ) -> Result<abi::Processed, Fault> {
         arm(&mut self.store, self.meter, time, fuel);
-        let (processed,) = self.call::<(abi::Batch<'_>,), (abi::Processed,)>(self.process, (batch,))?;
+        // Only the judge's word on a single row is final, and read.
+        let explain = self.meter == Meter::Fuel && batch.rows == 1;
+        let (processed,) = self.call::<(abi::Batch<'_>,), (abi::Processed,)>(self.process, (batch,), explain)?;
         Ok(processed)
     }
 
     #[allow(unsafe_code)]
-    fn call<Params, Return>(&mut self, function: Func, params: Params) -> Result<Return, Fault>
+    fn call<Params, Return>(&mut self, function: Func, params: Params, explain: bool) -> Result<Return, Fault>
     where
         Params: ComponentNamedList + Lower,
         Return: ComponentNamedList + Lift,
@@ -144,7 +150,7 @@ impl Instance {
         // lifetimes, which have no part in a component's types.
         let function = unsafe { TypedFunc::<Params, Return>::new_unchecked(function) };
         let called = function.call(&mut self.store, params);
-        called.map_err(|error| self.store.data().fault(&error))
+        called.map_err(|error| self.store.data().fault(&error, explain))
     }
 }
 
@@ -175,7 +181,7 @@ fn func(
 /// Why there is no instance: the pool, the limits, or the plugin itself.
 fn not_alive(name: &str, error: &wasmtime::Error, state: &State) -> PluginError {
     if error.is::<Trap>() {
-        return state.fault(error).at_start(name);
+        return state.fault(error, true).at_start(name);
     }
     let reason = if error.is::<PoolConcurrencyLimitError>() {
         format!("all are in use ({error:#})")

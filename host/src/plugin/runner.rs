@@ -40,7 +40,7 @@ pub struct StageRunner {
     bytes_left: usize,
 }
 
-/// Rows per call. A plugin that is slow, and not stuck, gets fewer, so that the clock has no reason to suspect it.
+/// Rows per call. A plugin for which they are too many at once gets fewer, so that there is no reason to suspect it.
 struct Pace {
     rows: usize,
     most: usize,
@@ -123,7 +123,7 @@ impl StageRunner {
         let mut start = 0;
         while start < input.rows {
             self.check_interrupt()?;
-            let rows = start..input.rows.min(start + self.pace.rows);
+            let rows = self.next_call(input, start);
             start = rows.end;
             let mut instance = match self.instance.take() {
                 Some(instance) => instance,
@@ -149,6 +149,17 @@ impl StageRunner {
         Ok(())
     }
 
+    /// The rows of the call that begins at `start`: as many as the pace allows and fit an eighth of the plugin's memory, and
+    /// at least one.
+    fn next_call(&self, input: &StageInput<'_>, start: usize) -> Range<usize> {
+        let most = usize::try_from(self.limits.memory_bytes / 8).unwrap_or(usize::MAX);
+        let mut rows = start..input.rows.min(start + self.pace.rows);
+        while rows.len() > 1 && input.bytes(rows.clone()) > most {
+            rows.end = start + rows.len() / 2;
+        }
+        rows
+    }
+
     /// Has a call judged, and counts it where no single record is to blame.
     fn suspect(
         &mut self,
@@ -159,13 +170,9 @@ impl StageRunner {
     ) -> Result<(), StageError> {
         let failed_before = out.faults.total();
         self.judge(input, rows, out)?;
-        match (out.faults.total() == failed_before, by_clock) {
-            (true, true) => {
-                out.suspicions += 1;
-                self.pace.suspected();
-            }
-            (true, false) => out.batch_faults += 1,
-            (false, _) => {}
+        if out.faults.total() == failed_before {
+            self.pace.suspected();
+            *(if by_clock { &mut out.suspicions } else { &mut out.batch_faults }) += 1;
         }
         Ok(())
     }
