@@ -15,10 +15,12 @@
 //! | [`source`], [`sink`] | where batches come from, and where outputs go with a commit |
 //! | [`run`] | one pipeline in one process: checks, threads, progress |
 //! | [`project`] | a plugin's project: `millstream new`, `millstream build` |
+//! | [`golden`] | golden cases: records in, records out, compared |
 //! | [`memory`] | a model of Kafka for simulation |
 
 pub mod cli;
 pub mod config;
+pub mod golden;
 pub mod kafka;
 pub mod memory;
 pub mod pipeline;

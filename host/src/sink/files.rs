@@ -154,7 +154,8 @@ fn whole_lines(file: &mut File) -> io::Result<u64> {
     Ok(0)
 }
 
-fn push_value(lines: &mut Vec<u8>, value: Option<&[u8]>) {
+/// Appends a record's value as a line; a tombstone is `null`.
+pub(crate) fn push_value(lines: &mut Vec<u8>, value: Option<&[u8]>) {
     let value = value.unwrap_or(b"null");
     let start = lines.len();
     lines.extend_from_slice(value);

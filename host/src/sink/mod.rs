@@ -5,6 +5,7 @@ mod memory;
 mod outputs;
 
 pub use files::FileSink;
+pub(crate) use files::push_value;
 pub use memory::MemoryDelivery;
 pub use outputs::{Outputs, Target};
 

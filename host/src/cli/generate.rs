@@ -1,0 +1,134 @@
+//! `millstream generate`: the made-up records of the `generate` source, to a file or a topic.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+
+use super::kafka::TIMEOUT;
+use super::{Mistake, logs};
+use crate::config::{ClickstreamConfig, GenerateConfig};
+use crate::kafka::{Admin, Connection, Producer, ProducerSettings, Route, TopicPlan};
+use crate::sink::FileSink;
+use crate::source::GenerateSource;
+
+/// Most records that are made at once.
+const BATCH_RECORDS: usize = 4_096;
+/// How long to wait for a record that is not due yet.
+const WAIT_MS: u64 = 100;
+/// How long to wait for room in the producer's queue, and for the last records to arrive.
+const DELIVERY_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// Makes records up from a seed; the same options give the same bytes.
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// Which records
+    #[arg(default_value = "clickstream", value_parser = ["clickstream"])]
+    kind: String,
+    /// How many records
+    #[arg(long, default_value_t = 10_000)]
+    records: u64,
+    /// What the records follow from
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// Records a second; 0 for full speed
+    #[arg(long, default_value_t = 0)]
+    records_per_second: u32,
+    /// Records of a million that are cut off in the middle
+    #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u32).range(..=1_000_000))]
+    malformed_per_million: u32,
+    /// The event time of the first record, in seconds since 1970 UTC
+    #[arg(long, default_value_t = ClickstreamConfig::default().start_time_s)]
+    start_time_s: i64,
+    /// The file to write, instead of standard output
+    #[arg(long, conflicts_with = "brokers")]
+    out: Option<PathBuf>,
+    /// The brokers of the topic to write, as host:port
+    #[arg(long, requires = "topic")]
+    brokers: Option<String>,
+    /// The topic to write; made where it is missing
+    #[arg(long, requires = "brokers")]
+    topic: Option<String>,
+    /// Partitions of a topic that is made
+    #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(i32).range(1..=10_000))]
+    partitions: i32,
+    /// A librdkafka property, as NAME=VALUE; may be repeated
+    #[arg(long = "property")]
+    properties: Vec<String>,
+}
+
+pub(super) fn run(args: &Args) -> Result<ExitCode> {
+    logs::start_quiet();
+    match (&args.brokers, &args.topic) {
+        (Some(brokers), Some(topic)) => to_topic(args, brokers, topic)?,
+        _ => to_file(args)?,
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn records(args: &Args, partitions: u32) -> GenerateSource {
+    GenerateSource::new(&GenerateConfig::Clickstream(ClickstreamConfig {
+        seed: args.seed,
+        records: Some(args.records),
+        records_per_second: args.records_per_second,
+        partitions,
+        start_time_s: args.start_time_s,
+        malformed_per_million: args.malformed_per_million,
+        ..ClickstreamConfig::default()
+    }))
+}
+
+fn to_file(args: &Args) -> Result<()> {
+    let mut source = records(args, 1);
+    let mut sink = match &args.out {
+        Some(path) => FileSink::create(path)?,
+        None => FileSink::stdout(),
+    };
+    while let Some(batch) = source.next(BATCH_RECORDS, WAIT_MS) {
+        sink.write(&batch.rows, false)?;
+        if args.records_per_second > 0 {
+            // Whoever reads along wants each record when it is due.
+            sink.flush()?;
+        }
+    }
+    Ok(sink.finish()?)
+}
+
+fn to_topic(args: &Args, brokers: &str, topic: &str) -> Result<()> {
+    let connection = connection(args, brokers)?;
+    let plan =
+        TopicPlan { name: topic.to_owned(), partitions: args.partitions, replication: -1, config: BTreeMap::new() };
+    let admin = Admin::new(&connection).with_context(|| format!("can't reach {brokers}"))?;
+    let created = admin.create_topics(&[plan], TIMEOUT).with_context(|| format!("can't reach {brokers}"))?;
+    created.into_iter().collect::<Result<Vec<_>, _>>().with_context(|| format!("can't make the topic {topic}"))?;
+    let mut producer = Producer::new(ProducerSettings::new(connection, ""), TIMEOUT)?;
+    let id = producer.topic(topic, DELIVERY_TIMEOUT).with_context(|| format!("can't write the topic {topic}"))?;
+    let mut source = records(args, producer.partitions(id).unsigned_abs());
+    while let Some(batch) = source.next(BATCH_RECORDS, WAIT_MS) {
+        if batch.rows.is_empty() {
+            continue;
+        }
+        let progress = producer.produce(id, &Route::Partition(batch.partition), batch.rows)?;
+        if progress.waiting > 0 {
+            ensure!(producer.pump(DELIVERY_TIMEOUT)? == 0, "the brokers take no records");
+        }
+    }
+    producer.flush(DELIVERY_TIMEOUT)?;
+    match producer.take_failures().first() {
+        None => Ok(()),
+        Some(lost) => anyhow::bail!("{}[{}]: a record was not taken: {}", lost.topic, lost.partition, lost.error),
+    }
+}
+
+fn connection(args: &Args, brokers: &str) -> Result<Connection, Mistake> {
+    let mut connection = Connection::new(brokers);
+    for property in &args.properties {
+        let Some((name, value)) = property.split_once('=') else {
+            return Err(Mistake("a --property is NAME=VALUE".to_owned()));
+        };
+        connection.properties.insert(name.to_owned(), value.to_owned());
+    }
+    Ok(connection)
+}

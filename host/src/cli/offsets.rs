@@ -1,0 +1,169 @@
+//! `millstream offsets`: where a pipeline's group stands, and setting it elsewhere.
+
+use std::io::Write;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::{Context, Result};
+
+use super::kafka::{TIMEOUT, source};
+use super::{Mistake, logs};
+use crate::config::{Config, KafkaSourceConfig, Start, parse_start};
+use crate::kafka::{Admin, Partition, Position};
+
+/// Shows or moves the offsets of a pipeline's group.
+#[derive(Debug, clap::Subcommand)]
+pub(super) enum Command {
+    /// Shows each partition's first, committed and last offset.
+    Show {
+        /// The pipeline's file
+        file: PathBuf,
+    },
+    /// Moves the group; it must be stopped. Without --execute nothing is changed, only shown.
+    Reset {
+        /// The pipeline's file
+        file: PathBuf,
+        /// earliest, latest, a time such as 2026-03-01T10:00:00Z, or an offset
+        #[arg(long)]
+        to: String,
+        /// A partition to move, instead of all; may be repeated
+        #[arg(long)]
+        partition: Vec<i32>,
+        /// Do it
+        #[arg(long)]
+        execute: bool,
+    },
+}
+
+/// Where a partition's group is to go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Target {
+    Start(Start),
+    Offset(i64),
+}
+
+/// What is known of a partition.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Line {
+    place: Partition,
+    first: i64,
+    committed: Option<i64>,
+    end: i64,
+}
+
+pub(super) fn run(command: &Command) -> Result<ExitCode> {
+    logs::start_quiet();
+    match command {
+        Command::Show { file } => {
+            let config = Config::load(file)?;
+            let (source, connection) = source(&config)?;
+            let lines = lines(source, &mut Admin::new(&connection)?)?;
+            show(source, &lines, &[])?;
+        }
+        Command::Reset { file, to, partition, execute } => {
+            let target = parse_target(to)?;
+            let config = Config::load(file)?;
+            reset(&config, target, partition, *execute)?;
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn parse_target(text: &str) -> Result<Target, Mistake> {
+    let offset = || text.parse().ok().filter(|offset| *offset >= 0).map(Target::Offset);
+    parse_start(text).map(Target::Start).or_else(offset).ok_or_else(|| {
+        Mistake(format!("--to {text}: expected earliest, latest, a time such as 2026-03-01T10:00:00Z, or an offset"))
+    })
+}
+
+fn lines(source: &KafkaSourceConfig, admin: &mut Admin) -> Result<Vec<Line>> {
+    let topic = source.topic.as_str();
+    let doing = || format!("can't read the topic {topic} on {}", source.connection.brokers);
+    admin.cluster_id(TIMEOUT).with_context(doing)?;
+    let answer = admin.describe_topics(&[topic], TIMEOUT).with_context(doing)?.pop();
+    let partitions = answer.transpose().with_context(doing)?.map_or(0, |info| info.partitions);
+    let places: Vec<Partition> = (0..partitions).map(|partition| Partition::new(topic, partition)).collect();
+    let committed = admin.group_offsets(&source.group, &places, TIMEOUT).with_context(doing)?;
+    let line = |(place, committed): (Partition, Option<Position>)| {
+        let (first, end) = admin.watermarks(&place, TIMEOUT)?;
+        Ok(Line { place, first, committed: committed.map(|position| position.offset), end })
+    };
+    places.into_iter().zip(committed).map(line).collect()
+}
+
+fn reset(config: &Config, target: Target, partitions: &[i32], execute: bool) -> Result<()> {
+    let (source, connection) = source(config)?;
+    let mut admin = Admin::new(&connection)?;
+    let mut lines = lines(source, &mut admin)?;
+    if let Some(missing) = partitions.iter().find(|wanted| !lines.iter().any(|line| line.place.partition == **wanted)) {
+        return Err(
+            Mistake(format!("--partition {missing}: the topic {} has none of that number", source.topic)).into()
+        );
+    }
+    lines.retain(|line| partitions.is_empty() || partitions.contains(&line.place.partition));
+    let to = offsets(&admin, &lines, target)?;
+    show(source, &lines, &to)?;
+    let group = admin.group_state(&source.group, TIMEOUT)?;
+    if !group.is_empty() {
+        let (name, members, state) = (&source.group, group.members, &group.state);
+        anyhow::bail!("the group {name} has {members} members ({state}): stop the pipeline first. Nothing was changed");
+    }
+    if !execute {
+        writeln!(std::io::stdout(), "nothing was changed; add --execute to do it")?;
+        return Ok(());
+    }
+    let positions: Vec<Position> = lines.iter().zip(&to).map(|(line, offset)| line.place.at(*offset)).collect();
+    admin.set_group_offsets(&source.group, &positions, TIMEOUT)?;
+    writeln!(std::io::stdout(), "the group {} was moved", source.group)?;
+    Ok(())
+}
+
+/// The new offset of each partition; an offset that is not in the log is refused.
+fn offsets(admin: &Admin, lines: &[Line], target: Target) -> Result<Vec<i64>> {
+    match target {
+        Target::Start(Start::Earliest) => Ok(lines.iter().map(|line| line.first).collect()),
+        Target::Start(Start::Latest) => Ok(lines.iter().map(|line| line.end).collect()),
+        Target::Start(Start::TimestampMs(time_ms)) => {
+            let times: Vec<Position> = lines.iter().map(|line| line.place.at(time_ms)).collect();
+            let found = admin.offsets_for_times(&times, TIMEOUT)?;
+            // Where nothing is as young as that, the end is where such a record will come.
+            let offset = |(line, found): (&Line, Option<Position>)| found.map_or(line.end, |position| position.offset);
+            Ok(lines.iter().zip(found).map(offset).collect())
+        }
+        Target::Offset(offset) => {
+            if let Some(line) = lines.iter().find(|line| !(line.first..=line.end).contains(&offset)) {
+                let Line { place, first, end, .. } = line;
+                return Err(Mistake(format!("--to {offset}: {place} holds the offsets {first} to {end}")).into());
+            }
+            Ok(vec![offset; lines.len()])
+        }
+    }
+}
+
+fn show(source: &KafkaSourceConfig, lines: &[Line], to: &[i64]) -> Result<()> {
+    let mut out = std::io::stdout().lock();
+    let new = if to.is_empty() { "" } else { "new" };
+    writeln!(out, "group {} on topic {}", source.group, source.topic)?;
+    writeln!(out, "{:>9} {:>14} {:>14} {:>14} {:>14} {new:>14}", "partition", "first", "committed", "end", "lag")?;
+    for (i, Line { place, first, committed, end }) in lines.iter().enumerate() {
+        let lag = (end - committed.unwrap_or(*first).max(*first)).max(0);
+        let committed = committed.map_or("-".to_owned(), |offset| offset.to_string());
+        let new = to.get(i).map_or(String::new(), i64::to_string);
+        writeln!(out, "{:>9} {first:>14} {committed:>14} {end:>14} {lag:>14} {new:>14}", place.partition)?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_target_is_a_word_a_time_or_an_offset() {
+        let parsed = |text: &str| parse_target(text).map_err(|error| error.to_string());
+        assert_eq!(parsed("earliest"), Ok(Target::Start(Start::Earliest)));
+        assert_eq!(parsed("42"), Ok(Target::Offset(42)));
+        assert_eq!(parsed("1970-01-01T00:00:01Z"), Ok(Target::Start(Start::TimestampMs(1_000))));
+        assert!(parsed("-1").is_err_and(|text| text.starts_with("--to -1: expected earliest")));
+    }
+}

@@ -1,0 +1,131 @@
+//! `millstream validate`: everything that can be known before a pipeline runs.
+
+use std::fmt::Write as _;
+use std::io::Write;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::Result;
+
+use super::logs;
+use crate::config::{Config, Delivery, GenerateConfig, SinkConfig, SourceConfig, Start};
+use crate::plugin::Descriptor;
+use crate::run::{ClusterReport, Prepared, check_cluster};
+
+/// Checks a pipeline's file, its plugins and that they fit each other; with --connect, the servers too.
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// Pipelines' files
+    #[arg(required = true)]
+    files: Vec<PathBuf>,
+    /// Ask the servers too: topics, partitions, authorisation, the largest message; nothing is made
+    #[arg(long)]
+    connect: bool,
+    /// Read the file only: plugins need not be built
+    #[arg(long, conflicts_with = "connect")]
+    config_only: bool,
+}
+
+pub(super) fn run(args: &Args) -> Result<ExitCode> {
+    logs::start_quiet();
+    for file in &args.files {
+        let config = Config::load(file)?;
+        let mut text = summary(&config);
+        if !args.config_only {
+            let prepared = Prepared::new(&config)?;
+            text += &stages(&config, &prepared);
+        }
+        if args.connect {
+            text += &cluster(&check_cluster(&config)?);
+        }
+        write!(std::io::stdout(), "{text}")?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn summary(config: &Config) -> String {
+    let mut text = format!("{} is valid\n", config.file.display());
+    let delivery = match config.delivery {
+        Delivery::ExactlyOnce => "exactly_once",
+        Delivery::AtLeastOnce => "at_least_once",
+    };
+    let outputs = config.outputs.iter().map(|output| (output.name.as_str(), &output.sink));
+    // Writing to a string can't fail.
+    let _ = writeln!(text, "  {:<14}{}, {delivery}", "pipeline", config.pipeline);
+    let _ = writeln!(text, "  {:<14}{}", "source", source(&config.source));
+    for (name, sink) in outputs.chain([("dead letters", &config.dead_letters.to)]) {
+        let _ = writeln!(text, "  {name:<14}{}", place(sink));
+    }
+    text
+}
+
+fn source(source: &SourceConfig) -> String {
+    match source {
+        SourceConfig::Kafka(kafka) => {
+            let start = match kafka.start {
+                None => "its committed offsets, which it must have".to_owned(),
+                Some(Start::Earliest) => "its committed offsets or the first record".to_owned(),
+                Some(Start::Latest) => "its committed offsets or the end".to_owned(),
+                Some(Start::TimestampMs(time_ms)) => format!("its committed offsets or {time_ms} ms since 1970"),
+            };
+            let brokers = &kafka.connection.brokers;
+            format!("topic {} on {brokers}, group {} from {start}", kafka.topic, kafka.group)
+        }
+        SourceConfig::Files(files) => match files.files.as_slice() {
+            [file] => file.path.display().to_string(),
+            files => format!("{} files", files.len()),
+        },
+        SourceConfig::Stdin(_) => "standard input".to_owned(),
+        SourceConfig::Generate(GenerateConfig::Clickstream(config)) => {
+            let records = config.records.map_or("endless".to_owned(), |records| records.to_string());
+            format!("{records} made-up clickstream records in {} partitions, seed {}", config.partitions, config.seed)
+        }
+    }
+}
+
+fn place(sink: &SinkConfig) -> String {
+    match sink {
+        SinkConfig::Kafka(kafka) => {
+            let key = kafka.key.as_ref().map_or(String::new(), |key| format!(", keyed by {key}"));
+            format!("topic {} on {}{key}", kafka.topic, kafka.connection.brokers)
+        }
+        SinkConfig::File(file) => file.path.display().to_string(),
+        SinkConfig::Stdout => "standard output".to_owned(),
+        SinkConfig::Discard => "nowhere".to_owned(),
+    }
+}
+
+fn stages(config: &Config, prepared: &Prepared) -> String {
+    let mut text = String::new();
+    for (stage, (descriptor, digest)) in config.stages.iter().zip(prepared.descriptors()) {
+        let digest = digest.get(..12).map_or("built in".to_owned(), |digest| format!("sha256 {digest}…"));
+        let Descriptor { name, version, .. } = descriptor;
+        let _ = writeln!(text, "  stage {:<20}{name} {version}, {digest}", stage.name);
+        let reads = descriptor.reads.iter().map(|read| read.path.as_str()).collect::<Vec<_>>();
+        let writes = descriptor.writes.iter().map(|write| write.path.as_str()).collect::<Vec<_>>();
+        for (verb, paths) in [("reads", reads), ("writes", writes)] {
+            if !paths.is_empty() {
+                let _ = writeln!(text, "    {verb:<7}{}", paths.join(" "));
+            }
+        }
+    }
+    let _ = writeln!(text, "  a record is parsed {} times", prepared.pipeline.parses());
+    text
+}
+
+fn cluster(report: &ClusterReport) -> String {
+    if report.cluster_id.is_empty() {
+        return "  no servers to ask\n".to_owned();
+    }
+    let mut text = format!("  {:<14}{}\n", "cluster", report.cluster_id);
+    if report.source_partitions > 0 {
+        let _ = writeln!(text, "  {:<14}{} partitions", "source", report.source_partitions);
+    }
+    for (topic, partitions) in &report.partitions {
+        let _ = writeln!(text, "  topic {topic:<20}{partitions} partitions");
+    }
+    if let Some(bytes) = report.message_bytes_max {
+        let _ = writeln!(text, "  the largest message that all outputs take has {bytes} bytes");
+    }
+    text
+}
