@@ -109,7 +109,12 @@ fn stages(config: &Config, prepared: &Prepared) -> String {
             }
         }
     }
-    let _ = writeln!(text, "  a record is parsed {} times", prepared.pipeline.parses());
+    let parses = match prepared.pipeline.parses() {
+        0 => "not parsed".to_owned(),
+        1 => "parsed once".to_owned(),
+        more => format!("parsed {more} times"),
+    };
+    let _ = writeln!(text, "  a record is {parses}");
     text
 }
 
