@@ -52,6 +52,12 @@ impl KafkaSource {
         let polled = &mut self.polled;
         self.filled = polled.batches.iter().map(|batch| batch.rows.len()).sum::<usize>() >= RECORDS_PER_POLL_MAX / 2;
         events.extend(polled.batches.drain(..).map(Event::Batch));
+        for rebalance in &polled.rebalances {
+            // The group waits for an answer to a change that brings nothing, too, and hands out no records until then.
+            if *rebalance == Rebalance::Assigned(Vec::new()) {
+                self.consumer.assign(&[]).map_err(sort)?;
+            }
+        }
         events.extend(polled.rebalances.drain(..).map(|rebalance| match rebalance {
             Rebalance::Assigned(partitions) => Event::Assigned(partitions.iter().map(place).collect()),
             Rebalance::Revoked { partitions, lost: false } => Event::Revoked(partitions.iter().map(place).collect()),
