@@ -199,8 +199,9 @@ fn float64(text: &[u8]) -> Option<f64> {
     value.is_finite().then_some(value)
 }
 
-/// A literal of at most 15 digits and no exponent: both its digits and the power of ten are exact as doubles, so that
-/// their quotient is correctly rounded (Clinger, "How to read floating point numbers accurately", 1990).
+/// A literal of at most 16 letters and no exponent: with a fraction it has at most 15 digits, so that they and the power
+/// of ten are exact as doubles, and their quotient is correctly rounded (Clinger, "How to read floating point numbers
+/// accurately", 1990); without one, nothing is rounded but the digits.
 #[inline]
 fn short_float64(text: &[u8]) -> Option<f64> {
     const POWERS: [f64; 16] = [1e0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9, 1e10, 1e11, 1e12, 1e13, 1e14, 1e15];
@@ -208,21 +209,16 @@ fn short_float64(text: &[u8]) -> Option<f64> {
         return None;
     }
     let negative = text.first() == Some(&b'-');
-    let (mut digits, mut count, mut fraction) = (0_u64, 0_usize, 0_usize);
-    let mut in_fraction = 0;
+    let (mut digits, mut fraction, mut in_fraction) = (0_u64, 0_usize, 0);
     for &byte in &text[usize::from(negative)..] {
         match byte {
             b'0'..=b'9' => {
                 digits = digits * 10 + u64::from(byte - b'0');
-                count += 1;
                 fraction += in_fraction;
             }
             b'.' => in_fraction = 1,
             _ => return None,
         }
-    }
-    if count > 15 {
-        return None;
     }
     let value = digits as f64 / POWERS[fraction];
     Some(if negative { -value } else { value })
@@ -267,6 +263,9 @@ mod tests {
             "0.00000000000001",
             "99999.9999999999",
             "9007199254740993",
+            "9999999999999999",
+            "0.12345678901234",
+            "-999999999999.99",
             "1e16",
             "1E-7",
             "179769313486231570000",

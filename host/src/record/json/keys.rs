@@ -8,6 +8,9 @@ use super::scan::Scanner;
 
 /// Keys that are learnt for one object; beyond that the oldest are forgotten.
 const MOST: usize = 256;
+/// Once so many are learnt, only every so-manieth is: an object whose keys are data never repeats them, and learning
+/// costs more than looking up.
+const SELDOM: u32 = 64;
 /// Keys that are tried before the guess is given up; absent members make the right one come later.
 const TRIES: usize = 8;
 /// The longest text that is learnt.
@@ -17,6 +20,8 @@ const LONGEST: usize = 32;
 #[derive(Debug, Default)]
 pub(super) struct Keys {
     entries: Vec<Entry>,
+    /// Texts that came when there was no room.
+    refused: u32,
 }
 
 /// What a text stands for.
@@ -59,21 +64,22 @@ impl Keys {
         Some(entry.key)
     }
 
-    /// Learns `text`, to be tried where `expected` points.
+    /// Learns `text`, which is valid, to be tried where `expected` points.
     #[cold]
     pub(super) fn learn(&mut self, text: &[u8], key: Key, expected: &mut usize) {
-        // What is compared must be known to be valid, and of other bytes that is only known at the record's end.
-        if text.len() > LONGEST || !text.is_ascii() {
+        if text.len() > LONGEST {
             return;
         }
-        let entry = Entry::new(text, key);
         if self.entries.len() < MOST {
             let at = (*expected).min(self.entries.len());
-            self.entries.insert(at, entry);
+            self.entries.insert(at, Entry::new(text, key));
             *expected = at + 1;
-        } else {
+            return;
+        }
+        self.refused = self.refused.wrapping_add(1);
+        if self.refused.is_multiple_of(SELDOM) {
             let at = *expected % MOST;
-            self.entries[at] = entry;
+            self.entries[at] = Entry::new(text, key);
             *expected = at + 1;
         }
     }

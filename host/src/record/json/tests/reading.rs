@@ -40,6 +40,7 @@ fn each_type_takes_its_literals_and_no_others() {
         (Text, "\"\"", ""),
         (Text, "\"a\\\"\\\\\\/\\b\\f\\n\\r\\t\\u00e9\\ud83d\\ude00é\"", "a\"\\/\u{8}\u{c}\n\r\té😀é"),
         (Text, "\"\\u0000\"", "\0"),
+        (Text, "\"\\ud800\\udc00\\uD840\\uDC00\\udbff\\udfff\"", "\u{10000}\u{20000}\u{10ffff}"),
         (Text, "true", "WrongBool"),
         (Text, "{}", "WrongObject"),
         (Bytes, "\"Zm9v\"", "foo"),
@@ -186,6 +187,43 @@ fn many_keys_long_keys_and_keys_beyond_ascii_are_found() {
         let (columns, _) = chain.read(format!("{{{}}}", members.join(",")).as_bytes()).expect("a record");
         assert!(columns.iter().enumerate().all(|(i, column)| shown(column) == i.to_string()));
     }
+}
+
+#[test]
+fn brackets_must_match_where_nobody_looks_too() {
+    let mut chain = Chain::new(&[field("/a/0", ColumnType::Int64)], &["/b/c"]);
+    for inner in [
+        "[1}",
+        "{\"x\":1]",
+        "[[1}]",
+        "{\"x\":[]]",
+        "[{}}",
+        "[",
+        "{",
+        "[}",
+        "{]",
+        "[1,]",
+        "[,1]",
+        "{\"x\":1,}",
+        "{\"x\"}",
+    ] {
+        for record in
+            [inner.to_owned(), format!("{{\"a\":{inner}}}"), format!("{{\"b\":{inner}}}"), format!("{{\"z\":{inner}}}")]
+        {
+            assert!(chain.read(record.as_bytes()).is_err(), "{record}");
+        }
+    }
+}
+
+#[test]
+fn depth_is_counted_along_the_paths_too() {
+    let nested = |depth: usize| format!("{}1{}", "{\"a\":".repeat(depth), "}".repeat(depth));
+    let mut chain = Chain::new(&[field(&"/a".repeat(130), ColumnType::Int64)], &[]);
+    for depth in 125..=130 {
+        assert_eq!(chain.read(nested(depth).as_bytes()).is_ok(), depth <= 127, "{depth}");
+    }
+    let mut chain = Chain::new(&[field(&"/a".repeat(127), ColumnType::Int64)], &["/b"]);
+    assert_eq!(shown(&chain.read(nested(127).as_bytes()).expect("a record").0[0]), "1");
 }
 
 #[test]
