@@ -1,7 +1,7 @@
 //! A component, compiled once by each engine.
 
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use sha2::{Digest, Sha256};
 use wasmtime::component::types::ComponentItem;
@@ -22,8 +22,10 @@ const LOG_FUEL: u64 = 1_000;
 const LAST_WORDS_BYTES: usize = 400;
 /// What stands for a line that is not UTF-8.
 const NOT_TEXT: &str = "(a line that is not UTF-8)";
-/// How long a suspect waits for the judge's artefact before the caller is told to come again.
-const JUDGE_WAIT: Duration = Duration::from_secs(2);
+/// How long a suspect waits for the judge's artefact, which takes a Rust plugin half a second and an interpreter a minute
+/// on a busy machine; and how often it looks whether it should.
+const JUDGE_WAIT: Duration = Duration::from_secs(120);
+const JUDGE_LOOK: Duration = Duration::from_millis(100);
 
 /// A component that keeps the contract, ready to run. Cheap to clone.
 #[derive(Clone)]
@@ -108,18 +110,21 @@ impl Plugin {
         &self.inner.fast
     }
 
-    /// The judge's artefact. Waits for it, but no longer than two seconds: then the caller is told, and may come again.
-    pub(super) fn judge(&self) -> Result<Arc<Artefact>, StageError> {
+    /// The judge's artefact. Waits for it as long as `go_on` lets it, but no longer than two minutes.
+    pub(super) fn judge(&self, go_on: impl Fn() -> Result<(), StageError>) -> Result<Arc<Artefact>, StageError> {
         let judge = &self.inner.judge;
-        let slot = judge.slot.lock().unwrap_or_else(PoisonError::into_inner);
-        let (slot, _) = judge
-            .filled
-            .wait_timeout_while(slot, JUDGE_WAIT, |slot| slot.is_none())
-            .unwrap_or_else(PoisonError::into_inner);
-        match &*slot {
-            Some(Ok(artefact)) => Ok(artefact.clone()),
-            Some(Err(reason)) => Err(StageError::Judge { name: self.name().to_owned(), reason: reason.clone() }),
-            None => Err(StageError::NotReady(self.name().to_owned())),
+        let until = Instant::now() + JUDGE_WAIT;
+        let mut slot = judge.slot.lock().unwrap_or_else(PoisonError::into_inner);
+        loop {
+            match &*slot {
+                Some(Ok(artefact)) => return Ok(artefact.clone()),
+                Some(Err(reason)) => {
+                    return Err(StageError::Judge { name: self.name().to_owned(), reason: reason.clone() });
+                }
+                None if Instant::now() > until => return Err(StageError::NotReady(self.name().to_owned())),
+                None => go_on()?,
+            }
+            (slot, _) = judge.filled.wait_timeout(slot, JUDGE_LOOK).unwrap_or_else(PoisonError::into_inner);
         }
     }
 }

@@ -48,6 +48,14 @@ impl Default for RuntimeConfig {
     }
 }
 
+/// Where a user's compiled plugins are kept: `$XDG_CACHE_HOME/millstream`, else `~/.cache/millstream`; `None` where the
+/// environment names neither.
+pub fn user_cache_dir() -> Option<PathBuf> {
+    let absolute = |name: &str| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
+    let caches = absolute("XDG_CACHE_HOME").or_else(|| absolute("HOME").map(|home| home.join(".cache")))?;
+    Some(caches.join("millstream"))
+}
+
 /// The engines that plugins are compiled and run by. Cheap to share; its thread ends with it.
 pub struct Runtime {
     pub(super) shared: Arc<Shared>,

@@ -37,7 +37,7 @@ mod wrap;
 
 pub use artefact::Plugin;
 pub use descriptor::{Descriptor, Parts, ReadField, WriteField};
-pub use engine::{Runtime, RuntimeConfig};
+pub use engine::{Runtime, RuntimeConfig, user_cache_dir};
 pub use input::StageInput;
 pub use output::{
     Emitted, FaultCounts, HeaderWrite, MAIN_OUTPUT, RawWrite, Rejection, SAME_ROUTE, StageOutput, TimestampWrite,

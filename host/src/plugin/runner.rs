@@ -114,7 +114,7 @@ impl StageRunner {
     /// Runs all rows, and leaves in `out` what became of each. After an error `out` means nothing, and the same rows
     /// may be run again.
     ///
-    /// A call that fails costs at most two fresh instances a row, a record's fuel for each record that fails, and a
+    /// The first suspect after the start may have to wait for the judge's artefact, two minutes at most. A call that fails costs at most two fresh instances a row, a record's fuel for each record that fails, and a
     /// sixteenth of that for each part that does.
     pub fn run(&mut self, input: &StageInput<'_>, out: &mut StageOutput) -> Result<(), StageError> {
         input.check(&self.descriptor)?;
@@ -180,7 +180,7 @@ impl StageRunner {
     /// Decides on the rows of a call that failed, in order: halves, quarters and so on, each on a fresh instance and by
     /// fuel alone, until what fails is a single row.
     fn judge(&mut self, input: &StageInput<'_>, rows: Range<usize>, out: &mut StageOutput) -> Result<(), StageError> {
-        let artefact = self.plugin.judge()?;
+        let artefact = self.plugin.judge(|| self.check_interrupt())?;
         let mut parts = vec![rows];
         while let Some(part) = parts.pop() {
             self.check_interrupt()?;

@@ -4,11 +4,12 @@ use std::sync::Arc;
 
 use crate::config::{Config, PluginConfig, SinkConfig, StageConfig, StageKind};
 use crate::pipeline::{Builtin, Pipeline, Stage, StageSpec};
-use crate::plugin::{Descriptor, Limits, Plugin, PluginError, Runtime, RuntimeConfig, StageRunner};
+use crate::plugin::{Descriptor, Limits, Plugin, PluginError, Runtime, RuntimeConfig, StageRunner, user_cache_dir};
 use crate::record::json::Pointer;
 use crate::task::DeadLetterLabels;
 
 use super::RunError;
+use super::workers::WORKERS_MAX;
 
 /// A pipeline with its plugins loaded: what `validate` shows and `run` runs.
 pub struct Prepared {
@@ -37,7 +38,7 @@ impl Prepared {
     /// Loads every plugin, asks it to describe itself under its configuration, and checks that all stages and outputs
     /// fit each other.
     pub fn new(config: &Config) -> Result<Self, RunError> {
-        let runtime = Arc::new(Runtime::new(RuntimeConfig::default()).map_err(|why| plugin_error("", why))?);
+        let runtime = Arc::new(Runtime::new(runtime_config(config)).map_err(|why| plugin_error("", why))?);
         let outputs: Vec<String> = config.outputs.iter().map(|output| output.name.clone()).collect();
         let mut stages = Vec::new();
         let mut specs = Vec::new();
@@ -87,6 +88,22 @@ impl Loaded {
                 Err(why) => unreachable!("a checked stage: {why}"),
             },
         }
+    }
+}
+
+/// A runtime in which every worker has room for each stage's plugin, its predecessor and its candidate.
+fn runtime_config(config: &Config) -> RuntimeConfig {
+    let limits = config.stages.iter().filter_map(|stage| match &stage.kind {
+        StageKind::Plugin(plugin) => Some(plugin.limits.memory_bytes),
+        _ => None,
+    });
+    let default = RuntimeConfig::default();
+    let workers = config.workers.unwrap_or(WORKERS_MAX as u32);
+    let stages = limits.clone().count() as u32;
+    RuntimeConfig {
+        cache_dir: user_cache_dir(),
+        instances: default.instances.max(workers.saturating_mul(stages).saturating_mul(3)),
+        memory_bytes: limits.fold(default.memory_bytes, u64::max),
     }
 }
 

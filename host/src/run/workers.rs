@@ -17,7 +17,7 @@ use super::cluster::{self, ClusterReport};
 use super::{Prepared, Progress, Published, RunError};
 
 /// The most workers that are started unless the configuration says otherwise.
-const WORKERS_MAX: usize = 4;
+pub(super) const WORKERS_MAX: usize = 4;
 /// How long the broker has to end what an earlier producer of the same name left open.
 const PRODUCER_TIMEOUT: Duration = Duration::from_secs(30);
 /// How often an orderly end tries to commit where the servers do not answer.
