@@ -5,9 +5,10 @@
 mod guests;
 
 use std::fs;
+use std::io::{self, Write};
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, OnceLock, atomic::AtomicBool};
+use std::sync::{Arc, Mutex, OnceLock, atomic::AtomicBool};
 use std::time::{Duration, Instant};
 
 use millstream::plugin::{
@@ -287,10 +288,43 @@ fn two_fresh_runs_give_the_same_bytes() {
     assert_eq!(run(), run());
 }
 
+/// A log that a test can read.
+#[derive(Clone, Default)]
+struct Lines(Arc<Mutex<Vec<u8>>>);
+
+impl Write for Lines {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().expect("no panic").extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
 #[test]
 fn a_flood_of_log_lines_harms_nobody() {
-    let out = run_one("log", 1, 4, Limits { fuel_per_record: 400_000_000, ..Limits::default() });
+    let lines = Lines::default();
+    let writer = lines.clone();
+    let log = tracing_subscriber::fmt().with_writer(move || writer.clone()).finish();
+    let limits = Limits { fuel_per_record: 400_000_000, ..Limits::default() };
+    let out = tracing::subscriber::with_default(log, || run_one("log", 1, 4, limits));
     assert_eq!(out.faults.total(), 0);
+    let text = String::from_utf8(lines.0.lock().expect("no panic").clone()).expect("UTF-8");
+    let floods = text.lines().filter(|line| line.contains("flood")).count();
+    assert!((1..5_000).contains(&floods), "100,000 lines were logged, {floods} written");
+    assert!(text.lines().all(|line| line.contains("hostile")), "a line break came through: {text}");
+}
+
+#[test]
+fn a_stage_keeps_to_the_memory_and_the_output_that_it_may_have() {
+    let limits = |memory_bytes, output_bytes| Limits { memory_bytes, output_bytes, ..unhurried() };
+    assert_eq!(run_one("gulp", 1, 4, limits(32 << 20, 1 << 20)).faults.total(), 0);
+    assert_eq!(run_one("gulp", 1, 4, limits(16 << 20, 1 << 20)).faults.memory, 1, "20 MiB of 16");
+    assert_eq!(run_one("large", 1, 4, limits(32 << 20, 4 << 20)).faults.total(), 0);
+    let out = run_one("large", 1, 4, limits(32 << 20, 2 << 20));
+    assert_eq!((out.faults.bad_output, out.faults.total()), (1, 1), "3 MiB of 2: {:?}", out.rejections);
 }
 
 #[test]

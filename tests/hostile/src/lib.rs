@@ -114,6 +114,7 @@ fn misbehave(order: &str, row: usize, rows: u32, processed: &mut Processed) {
         "slow" => spin(50_000_000),
         "fill" => fill(),
         "bomb" => bomb(),
+        "gulp" => _ = black_box(Vec::<u8>::with_capacity(black_box(20 << 20))),
         "stack" => _ = black_box(deeper(black_box(u64::MAX))),
         "huge" => packed(processed).data.resize(2 << 20, b'x'),
         "large" => enlarge(packed(processed), row),
