@@ -22,7 +22,8 @@ const MEMORY_BYTES: u64 = 256 << 20;
 pub struct BuildOptions {
     /// The stage's configuration, as JSON, to describe the plugin by; `{}` where there is none.
     pub config_json: Option<String>,
-    /// Where the component goes; `NAME.wasm` in the project's directory where nothing is said.
+    /// Where the component goes. Where nothing is said: `NAME.wasm` in the project's directory; `FILE.component.wasm` beside
+    /// a module; a component stays where it is.
     pub out: Option<PathBuf>,
     /// Forbids cargo the network.
     pub offline: bool,
@@ -43,18 +44,16 @@ pub struct Built {
 
 /// Builds a plugin: `path` is its project, or a module or component that another compiler made.
 pub fn build_project(path: &Path, options: &BuildOptions) -> Result<Built, ProjectError> {
-    let (module, place) = if path.is_file() {
-        (path.to_owned(), path.with_extension("component.wasm"))
-    } else {
-        let module = compile(path, options)?;
-        let name = module.file_name().unwrap_or_default().to_owned();
-        (module, path.join(name))
-    };
+    let module = if path.is_file() { path.to_owned() } else { compile(path, options)? };
     let bytes = fs::read(&module).map_err(ProjectError::file(&module))?;
     let name = module.file_stem().unwrap_or_default().to_string_lossy().into_owned();
     let component = wrap(&bytes, &name)?;
     let (digest, described) = describe(&component, &name, options.config_json.as_deref().unwrap_or("{}"))?;
-    let place = options.out.clone().unwrap_or(place);
+    let place = options.out.clone().unwrap_or_else(|| match path.is_file() {
+        true if bytes == component => module,
+        true => module.with_extension("component.wasm"),
+        false => path.join(format!("{name}.wasm")),
+    });
     fs::write(&place, &component).map_err(ProjectError::file(&place))?;
     Ok(Built { path: place, size_bytes: component.len() as u64, digest, described })
 }
