@@ -4,6 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use millstream::golden::{self, Outcome};
 use millstream::project::{BuildOptions, ProjectError, build_project, new_project};
 
 /// A directory of the test's own, outside of any workspace.
@@ -65,4 +66,28 @@ fn what_is_no_plugin_is_refused_by_name() {
         other => panic!("{other:?}"),
     }
     fs::remove_dir_all(&parent).expect("cleared away");
+}
+
+#[test]
+fn the_plugins_keep_their_golden_cases() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let copy = fresh_dir("golden");
+    let plugins = copy.join("target/plugins");
+    fs::create_dir_all(&plugins).expect("made");
+    for name in ["validate", "upcast", "enrich"] {
+        let out = Some(plugins.join(format!("{name}.wasm")));
+        build_project(&root.join("plugins").join(name), &BuildOptions { out, offline: true, config_json: None })
+            .expect("built");
+        // A case names its plugin by a path from its own folder, so the copy has the shape of the workspace.
+        let (from, to) = (format!("tests/cases/clickstream-{name}"), copy.join("tests/cases").join(name));
+        fs::create_dir_all(&to).expect("made");
+        for file in ["pipeline.yaml", "in.ndjson", "out.ndjson", "rejected.ndjson"] {
+            fs::copy(root.join(&from).join(file), to.join(file)).expect("copied");
+        }
+        match golden::run(&to, false).expect("runs") {
+            Outcome::Same { records } => assert!(records > 5, "{name}"),
+            other => panic!("{name}: {other:?}"),
+        }
+    }
+    fs::remove_dir_all(&copy).expect("cleared away");
 }
