@@ -91,18 +91,22 @@ impl CsvReader {
 
     /// Finds the fields of the next row.
     fn next_row(&mut self) -> Result<Row, ReadError> {
+        const BEYOND: &str = "the row does not end within the bound of a line; a quote may be missing";
         loop {
-            let at_end = self.lines.is_at_end();
+            let (at_end, window_bytes) = (self.lines.is_at_end(), self.lines.window_bytes());
+            let max_line_bytes = self.lines.max_line_bytes();
             let buffered = self.lines.buffered();
             if at_end && buffered.is_empty() {
                 return Ok(Row::End);
             }
-            match parse_row(buffered, at_end, &mut self.fields) {
+            // What lies beyond the bound is not looked at, or the verdict would depend on how much happens to be there.
+            let window = &buffered[..buffered.len().min(window_bytes)];
+            let (is_full, at_end) = (window.len() == window_bytes, at_end && window.len() == buffered.len());
+            match parse_row(window, at_end, &mut self.fields) {
+                Parsed::Row { len, .. } if len > max_line_bytes => return Ok(Row::Bad(BEYOND)),
                 Parsed::Row { len, used, lines } => return Ok(Row::Fields { len, used, lines }),
                 Parsed::Bad(reason) => return Ok(Row::Bad(reason)),
-                Parsed::More if self.lines.is_beyond_bound() => {
-                    return Ok(Row::Bad("the row does not end within the bound of a line; a quote may be missing"));
-                }
+                Parsed::More if is_full => return Ok(Row::Bad(BEYOND)),
                 Parsed::More if !self.lines.fill()? => return Ok(Row::Nothing),
                 Parsed::More => {}
             }

@@ -36,12 +36,16 @@ pub(super) struct LineReader {
     /// How much of what is left is known to have no line end.
     scanned: usize,
     cut: Option<Cut>,
+    /// True once the beginning was looked at for a byte order mark.
+    begun: bool,
 }
 
 /// A line beyond the bound: its beginning, and how much of it was passed over, beginning included.
 struct Cut {
     beginning: Vec<u8>,
     passed_bytes: u64,
+    /// True where the last byte that was passed over is a carriage return, which may belong to the line's end.
+    ends_in_return: bool,
 }
 
 /// A line's place in the buffer.
@@ -58,7 +62,18 @@ enum Found {
 impl LineReader {
     pub(super) fn new(bytes: Box<dyn Read + Send>, max_line_bytes: usize) -> Self {
         let buffer = Vec::new();
-        Self { bytes, buffer, start: 0, end: 0, at_end: false, max_line_bytes, line: 0, scanned: 0, cut: None }
+        Self {
+            bytes,
+            buffer,
+            start: 0,
+            end: 0,
+            at_end: false,
+            max_line_bytes,
+            line: 0,
+            scanned: 0,
+            cut: None,
+            begun: false,
+        }
     }
 
     /// The number of the next line.
@@ -68,9 +83,12 @@ impl LineReader {
 
     /// What was read and not used yet, without the mark that some editors write at the beginning of a file.
     pub(super) fn buffered(&mut self) -> &[u8] {
-        if self.line == 0 && self.buffer[self.start..self.end].starts_with(BYTE_ORDER_MARK) {
-            self.start += BYTE_ORDER_MARK.len();
-            self.scanned = 0;
+        if !self.begun && self.end - self.start >= BYTE_ORDER_MARK.len() {
+            self.begun = true;
+            if self.buffer[self.start..self.end].starts_with(BYTE_ORDER_MARK) {
+                self.start += BYTE_ORDER_MARK.len();
+                self.scanned = 0;
+            }
         }
         &self.buffer[self.start..self.end]
     }
@@ -80,9 +98,19 @@ impl LineReader {
         self.at_end
     }
 
+    /// Most bytes of a line.
+    pub(super) fn max_line_bytes(&self) -> usize {
+        self.max_line_bytes
+    }
+
+    /// Bytes after which a line without an end is beyond the bound, its end included (a carriage return and a newline).
+    pub(super) fn window_bytes(&self) -> usize {
+        self.max_line_bytes + 2
+    }
+
     /// True when more is buffered than a line may have.
     pub(super) fn is_beyond_bound(&self) -> bool {
-        self.end - self.start > self.max_line_bytes
+        self.end - self.start >= self.window_bytes()
     }
 
     /// True in the middle of a line that is beyond the bound.
@@ -162,7 +190,10 @@ impl LineReader {
     fn push_broken_line(&mut self, rows: &mut Rows, len: usize, reason: &str) {
         let line = without_return(&self.buffer[self.start..self.start + len]);
         let cut = self.cut.take();
-        let passed_bytes = cut.as_ref().map_or(0, |cut| cut.passed_bytes);
+        let passed_bytes = cut.as_ref().map_or(0, |cut| {
+            let is_line_end = cut.ends_in_return && len == 0;
+            cut.passed_bytes - u64::from(is_line_end)
+        });
         let all_bytes = passed_bytes + line.len() as u64;
         if all_bytes <= self.max_line_bytes as u64 {
             return push_broken(rows, self.line, line, reason);
@@ -204,8 +235,10 @@ impl LineReader {
         let cut = self.cut.get_or_insert_with(|| Cut {
             beginning: left[..left.len().min(self.max_line_bytes)].to_vec(),
             passed_bytes: 0,
+            ends_in_return: false,
         });
         cut.passed_bytes += left.len() as u64;
+        cut.ends_in_return = left.last().map_or(cut.ends_in_return, |&byte| byte == b'\r');
         self.start = self.end;
         self.scanned = 0;
     }

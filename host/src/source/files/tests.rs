@@ -210,3 +210,54 @@ fn a_batch_keeps_to_its_bounds() {
     assert_eq!(sizes(source.next(1_000, 1_000).expect("readable")), None);
     assert_eq!(source.progress(), FilesProgress { files: 1, files_total: 1, records: 10 });
 }
+
+/// Bytes that come in portions of the given sizes, over and over.
+struct Portions {
+    bytes: Vec<u8>,
+    sizes: Vec<usize>,
+    reads: usize,
+}
+
+impl Read for Portions {
+    fn read(&mut self, to: &mut [u8]) -> io::Result<usize> {
+        let size = self.sizes[self.reads % self.sizes.len()].min(to.len()).min(self.bytes.len());
+        self.reads += 1;
+        // Now and then nothing is there yet, as with a pipe.
+        if self.reads.is_multiple_of(3) && size > 0 {
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
+        to[..size].copy_from_slice(&self.bytes[..size]);
+        self.bytes.drain(..size);
+        Ok(size)
+    }
+}
+
+/// All rows of `bytes`, read in portions.
+fn in_portions(bytes: &[u8], sizes: Vec<usize>, format: FileFormat) -> (Rows, u64) {
+    let lines = LineReader::new(Box::new(Portions { bytes: bytes.to_vec(), sizes, reads: 0 }), 12);
+    let mut reader = match format {
+        FileFormat::Ndjson => RecordReader::Ndjson(lines),
+        FileFormat::Csv => RecordReader::Csv(CsvReader::new(lines)),
+    };
+    let mut rows = Rows::default();
+    while !matches!(reader.next(&mut rows), Ok(Next::End) | Err(_)) {}
+    (rows, reader.line())
+}
+
+proptest::proptest! {
+    /// Where one read ends and the next begins is nobody's business.
+    #[test]
+    fn rows_do_not_depend_on_how_the_bytes_come(
+        text in "([ab1{}]|,|\"|\"\"|\n|\r\n|\u{e4}| |aaaaaaaaaaaaaaaa){0,60}",
+        sizes in proptest::collection::vec(1_usize..9, 1..5),
+    ) {
+        for format in [FileFormat::Ndjson, FileFormat::Csv] {
+            let bytes = format!("a,b\n{text}").into_bytes();
+            let whole = in_portions(&bytes, vec![1 << 20], format);
+            proptest::prop_assert_eq!(&in_portions(&bytes, sizes.clone(), format), &whole);
+            let lines = bytes.split_inclusive(|&byte| byte == b'\n').count() as u64;
+            proptest::prop_assert_eq!(whole.1, lines, "every line is passed");
+            proptest::prop_assert!(whole.0.offsets.is_sorted());
+        }
+    }
+}
