@@ -364,3 +364,16 @@ fn the_pipelines_that_we_ship_are_valid() {
     }
     assert!(names.len() >= 2, "{names:?}");
 }
+
+proptest::proptest! {
+    /// Whatever a file holds, it is read or refused; never a panic, and every refusal names the file.
+    #[test]
+    fn no_file_is_too_odd_to_be_refused(cut in 0..CLICKSTREAM.len(), junk in "[\\PC\n\t \\-:{}\\[\\]&*!|>'\"%@`$#,?]{0,40}") {
+        let at = CLICKSTREAM.floor_char_boundary(cut);
+        for text in [junk.clone(), format!("{}{junk}{}", &CLICKSTREAM[..at], &CLICKSTREAM[at..]), CLICKSTREAM[..at].to_owned()] {
+            if let Err(error) = parse(&text) {
+                proptest::prop_assert!(error.to_string().starts_with("deploy/p.yaml:"), "{error}");
+            }
+        }
+    }
+}
