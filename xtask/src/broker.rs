@@ -41,10 +41,19 @@ pub(crate) struct Broker {
 impl Broker {
     /// Starts a broker with empty data on ports that are free.
     pub(crate) fn start(workspace: &Workspace) -> Result<Self> {
+        Self::start_with(workspace, &[])
+    }
+
+    /// The same as one runs it in earnest: with a full compiler and room for its work, which take longer to start.
+    pub(crate) fn start_for_measuring(workspace: &Workspace) -> Result<Self> {
+        Self::start_with(workspace, &[("KAFKA_TIER", "4"), ("KAFKA_HEAP", "1g")])
+    }
+
+    fn start_with(workspace: &Workspace, settings: &[(&str, &str)]) -> Result<Self> {
         let mut from = FIRST_PORT + u16::try_from(std::process::id() % 2_000).unwrap_or(0) * PORTS;
         for attempt in 1..=ATTEMPTS {
             let port = free_ports(from)?;
-            match Self::start_on(workspace, port) {
+            match Self::start_on(workspace, port, settings) {
                 Ok(broker) => return Ok(broker),
                 Err(error) if attempt < ATTEMPTS => eprintln!("{error:#}; trying other ports"),
                 Err(error) => return Err(error),
@@ -54,7 +63,7 @@ impl Broker {
         bail!("no broker starts")
     }
 
-    fn start_on(workspace: &Workspace, port: u16) -> Result<Self> {
+    fn start_on(workspace: &Workspace, port: u16, settings: &[(&str, &str)]) -> Result<Self> {
         let data = workspace.infra_state().join(format!("kafka-{port}"));
         let scripts = workspace.root().join("xtask/infra");
         let script = |name: &str| command(Command::new(scripts.join(name)), workspace, port, &data);
@@ -69,7 +78,12 @@ impl Broker {
         let log = data.join("kafka.log.start").display().to_string();
         let broker = Self { address: format!("127.0.0.1:{port}"), leash, pipe, keep: false, log };
         // Out of reach of ctrl-c as well: a start that is cut in half leaves no pid to stop.
-        let started = script("kafka-up.sh").arg("--fresh").process_group(0).stdin(Stdio::null()).status();
+        let started = script("kafka-up.sh")
+            .arg("--fresh")
+            .envs(settings.iter().copied())
+            .process_group(0)
+            .stdin(Stdio::null())
+            .status();
         if !started.context("can't run kafka-up.sh")?.success() {
             bail!("Kafka does not start on port {port}; `cargo xtask doctor` says what it needs");
         }

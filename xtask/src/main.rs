@@ -6,12 +6,14 @@
 //! | [`doctor`] | `cargo xtask doctor`: what this machine lacks, and how to get it |
 //! | [`test`] | `cargo xtask test`: every promise, against a real broker |
 //! | [`demo`] | `cargo xtask demo`: the clickstream pipeline, live |
+//! | [`bench`] | `cargo xtask bench`: what it costs, beside programs that do the same by hand |
 //! | [`broker`] | a real Kafka for as long as a command runs |
 //! | [`workspace`], [`clock`] | where things lie; how long things took |
 
 // What a command has to say goes to the terminal.
 #![allow(clippy::print_stdout)]
 
+mod bench;
 mod broker;
 mod clock;
 mod demo;
@@ -32,6 +34,7 @@ usage: cargo xtask COMMAND
   demo --kafka               the same from topic to topic, on a real broker that is started for it
   demo --brokers HOST:PORT   the same on yours
   test [--long] [FILTER]     every promise against a real broker (KAFKA_BROKERS, if set, is used instead)
+  bench [WHICH] [--json]     what it costs beside native programs: end-to-end, latency, plugin or idle
   guests                     the plugins, built into target/plugins/NAME.wasm
   doctor [--install]         what this machine lacks, and how to get it; or get it (Debian and Ubuntu, as root)";
 
@@ -51,6 +54,7 @@ fn run(args: &[String]) -> Result<ExitCode> {
     match command.as_str() {
         "demo" => demo::run(&Workspace::find()?, &demo::Options::parse(rest)?),
         "test" => test::run(&Workspace::find()?, &test::Options::parse(rest)?),
+        "bench" => bench::run(&Workspace::find()?, rest),
         "guests" => no_more(rest).and_then(|()| guests::run(&Workspace::find()?)),
         "doctor" => doctor::run(&Workspace::find()?, rest),
         "help" | "--help" | "-h" => {

@@ -60,6 +60,11 @@ impl Workspace {
         self.target.join("debug").join("millstream")
     }
 
+    /// Where a program lies after a release build.
+    pub(crate) fn released(&self, program: &str) -> PathBuf {
+        self.target.join("release").join(program)
+    }
+
     /// Cargo, in the top folder.
     pub(crate) fn cargo(&self) -> Command {
         self.command(cargo_program())
