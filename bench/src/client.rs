@@ -4,7 +4,9 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
 use rdkafka::ClientConfig;
+use rdkafka::consumer::{BaseConsumer, ConsumerContext};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::message::BorrowedMessage;
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _};
 
 /// How long any single wait for the broker may take.
@@ -63,6 +65,19 @@ pub fn send(producer: &BaseProducer, mut record: BaseRecord<'_, [u8], [u8]>) -> 
             }
             Err((error, _)) => return Err(error.into()),
         }
+    }
+}
+
+/// The next record within `wait`. A connection that was lost is made anew by librdkafka and is no failure.
+pub fn poll<C: ConsumerContext>(consumer: &BaseConsumer<C>, wait: Duration) -> Result<Option<BorrowedMessage<'_>>> {
+    use RDKafkaErrorCode::{AllBrokersDown, BrokerTransportFailure, OperationTimedOut};
+    match consumer.poll(wait) {
+        None => Ok(None),
+        Some(Ok(message)) => Ok(Some(message)),
+        Some(Err(KafkaError::MessageConsumption(AllBrokersDown | BrokerTransportFailure | OperationTimedOut))) => {
+            Ok(None)
+        }
+        Some(Err(error)) => Err(error.into()),
     }
 }
 

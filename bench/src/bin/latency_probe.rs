@@ -75,7 +75,7 @@ fn reader(brokers: &str, output: &str) -> Result<BaseConsumer> {
 fn read(consumer: &BaseConsumer, ended: &AtomicBool) -> Result<Vec<(u64, u64)>> {
     let mut latencies = Vec::new();
     while !ended.load(Ordering::Relaxed) {
-        let Some(message) = consumer.poll(Duration::from_millis(100)).transpose()? else { continue };
+        let Some(message) = client::poll(consumer, Duration::from_millis(100))? else { continue };
         if let Some(stamp) = message.payload().and_then(stamp_of) {
             latencies.push((stamp, now_us().wrapping_sub(stamp) & STAMP_MASK));
         }

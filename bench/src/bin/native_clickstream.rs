@@ -148,7 +148,7 @@ fn worker(settings: &Settings, number: usize, done: &AtomicU64) -> Result<()> {
     let (mut out, mut due, mut polls) = (Vec::new(), Instant::now(), 0_u64);
     let wait = settings.commit_every.min(IDLE_WAIT);
     while done.load(Ordering::Relaxed) < settings.records {
-        let message = consumer.poll(wait).transpose()?;
+        let message = client::poll(&consumer, wait)?;
         polls += 1;
         let look_at_clock = message.is_none() || polls % CLOCK_EVERY == 0;
         if let Some(message) = message {

@@ -23,7 +23,7 @@ fn main() -> Result<()> {
     consumer.subscribe(&[&input])?;
     let mut done = 0;
     while done < records {
-        let Some(message) = consumer.poll(Duration::from_millis(100)).transpose()? else { continue };
+        let Some(message) = client::poll(&consumer, Duration::from_millis(100))? else { continue };
         let mut record = BaseRecord::to(&output);
         record.key = message.key();
         record.payload = message.payload();

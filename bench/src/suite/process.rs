@@ -11,6 +11,8 @@ use crate::usage;
 
 /// How often a process that is to end is looked at; memory is read as often.
 const STEP: Duration = Duration::from_millis(20);
+/// How long after a contender's end its watcher may still need to see what it did.
+const GRACE: Duration = Duration::from_secs(10);
 
 /// A contender at work; killed when it is dropped before its end.
 pub(super) struct Process {
@@ -80,15 +82,19 @@ impl Process {
         Ok(Used { cpu_s, peak_memory_mb: self.peak_memory_mb })
     }
 
-    /// Waits until `other` has ended, and looks at the memory meanwhile; fails where this process ends with an error first.
+    /// Waits until `other` has ended, and looks at the memory meanwhile. This process may end first, but not long before;
+    /// it is left to [`Process::wait`] to ask how.
     pub(super) fn wait_for(&mut self, other: &mut Child) -> Result<()> {
+        let mut running_at = Instant::now();
         loop {
-            let running = self.look()?;
+            if self.look()? {
+                running_at = Instant::now();
+            }
             if let Some(status) = other.try_wait()? {
                 return if status.success() { Ok(()) } else { bail!("the watcher failed") };
             }
-            if !running && !self.child.wait()?.success() {
-                bail!("it failed; see {}", self.log);
+            if running_at.elapsed() > GRACE {
+                bail!("it ended too soon; see {}", self.log);
             }
             std::thread::sleep(STEP);
         }
