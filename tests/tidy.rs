@@ -12,6 +12,8 @@ use rules::{File, check};
 
 /// Folders that hold nothing of ours.
 const SKIPPED: &[&str] = &["target", ".git", "__pycache__", "node_modules"];
+/// Folders whose files a README may name.
+const TOPS: &[&str] = &["host", "plugins", "tests", "wit", "deploy", "xtask"];
 /// Text that people write; anything else is data.
 const ENDINGS: &[&str] = &["rs", "toml", "md", "yaml", "yml", "wit", "sh", "sql", "py", "xml", "properties", "run"];
 
@@ -28,6 +30,29 @@ fn every_file_keeps_the_rules() {
         found.extend(check(&File { path: &name, text: &text }));
     }
     assert!(found.is_empty(), "{} rules broken:\n{}", found.len(), found.join("\n"));
+}
+
+#[test]
+fn every_path_that_the_readme_names_is_there() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("host lies in the workspace");
+    let text = fs::read_to_string(root.join("README.md")).expect("there is a README");
+    let missing = missing_paths(&text, |path| root.join(path).exists());
+    assert!(missing.is_empty(), "README.md names what is not there; correct the path or the sentence: {missing:?}");
+}
+
+/// The paths under our top folders that a text names and `exists` does not know.
+fn missing_paths(text: &str, exists: impl Fn(&str) -> bool) -> Vec<&str> {
+    let words = text.split(|c: char| !(c.is_alphanumeric() || "_./-".contains(c)));
+    let paths = words
+        .map(|word| word.trim_end_matches('.'))
+        .filter(|word| word.split_once('/').is_some_and(|(top, rest)| TOPS.contains(&top) && !rest.is_empty()));
+    paths.filter(|path| !exists(path)).collect()
+}
+
+#[test]
+fn a_path_that_is_gone_is_found() {
+    let text = "see [this](host/src/lib.rs), `tests/gone.rs` and http://host.example/x.";
+    assert_eq!(missing_paths(text, |path| path == "host/src/lib.rs"), ["tests/gone.rs"]);
 }
 
 fn collect(folder: &Path, paths: &mut Vec<PathBuf>) {

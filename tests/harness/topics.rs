@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use millstream::kafka::{
-    Admin, Connection, Consumer, ConsumerSettings, Partition, Polled, Producer, ProducerSettings, Route, TopicPlan,
+    Admin, Connection, Consumer, ConsumerSettings, Partition, Polled, Position, Producer, ProducerSettings, Route,
+    TopicPlan,
 };
 use millstream::record::Rows;
 
@@ -12,7 +13,8 @@ const TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Makes topics with as many partitions, and waits until they are there.
 pub fn make(brokers: &str, names: &[&str], partitions: i32) {
-    make_with(brokers, names, partitions, &[]);
+    // The records of a test may be of any age; none of them is to be cleaned away.
+    make_with(brokers, names, partitions, &[("retention.ms", "-1")]);
 }
 
 /// The same, with a configuration.
@@ -20,12 +22,7 @@ pub fn make_with(brokers: &str, names: &[&str], partitions: i32, config: &[(&str
     let mut admin = Admin::new(&Connection::new(brokers)).expect("an admin client");
     let config: BTreeMap<String, String> =
         config.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
-    let plan = |name: &&str| TopicPlan {
-        name: (*name).to_owned(),
-        partitions,
-        replication: 1,
-        config: config.clone(),
-    };
+    let plan = |name: &&str| TopicPlan { name: (*name).to_owned(), partitions, replication: 1, config: config.clone() };
     let plans: Vec<TopicPlan> = names.iter().map(plan).collect();
     for answer in admin.create_topics(&plans, TIMEOUT).expect("the broker answers") {
         answer.expect("the topic is made");
@@ -62,7 +59,8 @@ impl Filler {
 /// Everything in a topic, partition by partition in order, as a reader sees it.
 pub fn read(brokers: &str, topic: &str, read_committed: bool) -> Vec<Rows> {
     let mut admin = Admin::new(&Connection::new(brokers)).expect("an admin client");
-    let info = admin.describe_topics(&[topic], TIMEOUT).expect("the broker answers").remove(0).expect("the topic is there");
+    let info =
+        admin.describe_topics(&[topic], TIMEOUT).expect("the broker answers").remove(0).expect("the topic is there");
     let mut settings = ConsumerSettings::new(Connection::new(brokers), "");
     settings.read_committed = read_committed;
     settings.report_ends = true;
@@ -71,7 +69,11 @@ pub fn read(brokers: &str, topic: &str, read_committed: bool) -> Vec<Rows> {
     let starts: Vec<_> = places.iter().map(|place| place.at(0)).collect();
     consumer.assign(&starts).expect("partitions are assigned");
     let mut all = vec![Rows::default(); info.partitions as usize];
-    let mut ended = vec![false; info.partitions as usize];
+    // A transaction that a crash left open hides what is committed behind it until it times out: the end is where a
+    // reader of everything sees it.
+    let end_of = |place: &Partition| admin.watermarks(place, TIMEOUT).expect("the end of a partition").1;
+    let ends: Vec<i64> = places.iter().map(end_of).collect();
+    let mut ended: Vec<bool> = ends.iter().map(|&end| end == 0).collect();
     let mut polled = Polled::default();
     let end = Instant::now() + Duration::from_secs(120);
     while ended.contains(&false) {
@@ -81,7 +83,8 @@ pub fn read(brokers: &str, topic: &str, read_committed: bool) -> Vec<Rows> {
             let rows = &mut all[batch.partition as usize];
             (0..batch.rows.len()).for_each(|row| rows.push_from(&batch.rows, row));
         }
-        polled.ends.iter().for_each(|end| ended[end.partition as usize] = true);
+        let reached = |end: &&Position| end.offset >= ends[end.partition as usize];
+        polled.ends.iter().filter(reached).for_each(|end| ended[end.partition as usize] = true);
     }
     all
 }

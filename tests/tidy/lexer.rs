@@ -4,7 +4,7 @@
 
 /// A word, or one sign.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Token {
+pub(crate) struct Token {
     /// The word, or the sign as text.
     pub text: String,
     /// Counted from 1.
@@ -13,13 +13,13 @@ pub struct Token {
 
 impl Token {
     /// True for a word or number, false for a sign.
-    pub fn is_word(&self) -> bool {
+    pub(crate) fn is_word(&self) -> bool {
         self.text.starts_with(|c: char| c.is_alphanumeric() || c == '_')
     }
 }
 
 /// The tokens of a source file.
-pub fn tokens(source: &str) -> Vec<Token> {
+pub(crate) fn tokens(source: &str) -> Vec<Token> {
     let mut lexer = Lexer { rest: source, line: 1, tokens: Vec::new() };
     while lexer.step() {}
     lexer.tokens

@@ -48,7 +48,7 @@ const IMPURE: &[(&str, &str)] =
     &[("tokio", ""), ("Instant", "now"), ("SystemTime", "now"), ("thread", "sleep"), ("std", "net"), ("std", "fs")];
 
 /// A file of the repository.
-pub struct File<'a> {
+pub(crate) struct File<'a> {
     /// From the top folder, with `/`.
     pub path: &'a str,
     /// All of it.
@@ -56,7 +56,7 @@ pub struct File<'a> {
 }
 
 /// Everything that is wrong with a file: `path:line: what; what to do`.
-pub fn check(file: &File<'_>) -> Vec<String> {
+pub(crate) fn check(file: &File<'_>) -> Vec<String> {
     let mut found = workplace(file);
     if file.path.ends_with(".rs") {
         let tokens = tokens(file.text);

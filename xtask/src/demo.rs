@@ -1,5 +1,7 @@
 //! `cargo xtask demo`: the clickstream pipeline, live, and where its results lie.
 
+use std::fs::File;
+use std::io::{BufRead, BufReader, IsTerminal};
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
@@ -14,6 +16,8 @@ use crate::workspace::{Workspace, run as run_command};
 
 const TO_FILES: &str = "deploy/pipelines/clickstream-demo.yaml";
 const TO_KAFKA: &str = "deploy/pipelines/clickstream.yaml";
+/// The file of [`TO_FILES`]'s main output.
+const ENRICHED: &str = "enriched_events.ndjson";
 /// What the pipelines' variables are in the demo, unless the user has set them: ten seconds to watch.
 const DEFAULTS: &[(&str, &str)] = &[("RECORDS", "200000"), ("RECORDS_PER_SECOND", "20000"), ("CREATE_TOPICS", "true")];
 /// The topic that [`TO_KAFKA`] reads, and those that it writes.
@@ -84,8 +88,18 @@ fn to_files(workspace: &Workspace) -> Result<()> {
     for line in listing(&results)? {
         println!("  {line}");
     }
+    println!("one of them:\n  {}", first_line(&results.join(ENRICHED))?);
     println!("the pipeline: {TO_FILES}; the plugins: plugins/validate, plugins/upcast, plugins/enrich");
     Ok(())
+}
+
+/// The first line of a file that was just written.
+fn first_line(file: &Path) -> Result<String> {
+    let name = || file.display().to_string();
+    let mut line = String::new();
+    let mut reader = BufReader::new(File::open(file).with_context(name)?);
+    reader.read_line(&mut line).with_context(name)?;
+    Ok(line.trim_end().to_owned())
 }
 
 fn to_kafka(workspace: &Workspace, brokers: &str) -> Result<()> {
@@ -106,7 +120,6 @@ fn to_kafka(workspace: &Workspace, brokers: &str) -> Result<()> {
 
 /// A broker of the demo's own ends with it; whoever sits at a terminal may look around first.
 fn wait_for_the_user(address: &str) {
-    use std::io::IsTerminal;
     if std::io::stdin().is_terminal() {
         println!("the broker still runs on {address}: press Enter to stop it");
         let mut line = String::new();

@@ -51,6 +51,11 @@ fn parts(workspace: &Workspace, options: &Options, clock: &mut Clock) -> Result<
     let purposes: &[Purpose] = if given.is_some() { &[Purpose::Build] } else { &[Purpose::Build, Purpose::Kafka] };
     doctor::ensure(workspace, purposes)?;
     clock.part("build the plugins", || guests::build(workspace).map(drop))?;
+    clock.part("check the SDK's bindings", || {
+        let manifest = "plugins/sdk/bindings-check/Cargo.toml";
+        let target = workspace.target().join("bindings-check");
+        run_command(workspace.cargo().args(["test", "--manifest-path", manifest, "--target-dir"]).arg(target))
+    })?;
     clock.part("build the host and its tests", || run_command(cargo_test(workspace, options).arg("--no-run")))?;
     if let Some(brokers) = given {
         eprintln!("using the brokers of {BROKERS}: {brokers}");

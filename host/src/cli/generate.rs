@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 
@@ -18,6 +18,8 @@ use crate::source::GenerateSource;
 const BATCH_RECORDS: usize = 4_096;
 /// How long to wait for a record that is not due yet.
 const WAIT_MS: u64 = 100;
+/// How often to look whether a new topic has appeared.
+const APPEARS_INTERVAL: Duration = Duration::from_millis(20);
 /// How long to wait for room in the producer's queue, and for the last records to arrive.
 const DELIVERY_TIMEOUT: Duration = Duration::from_secs(60);
 
@@ -100,9 +102,10 @@ fn to_topic(args: &Args, brokers: &str, topic: &str) -> Result<()> {
     let connection = connection(args, brokers)?;
     let plan =
         TopicPlan { name: topic.to_owned(), partitions: args.partitions, replication: -1, config: BTreeMap::new() };
-    let admin = Admin::new(&connection).with_context(|| format!("can't reach {brokers}"))?;
+    let mut admin = Admin::new(&connection).with_context(|| format!("can't reach {brokers}"))?;
     let created = admin.create_topics(&[plan], TIMEOUT).with_context(|| format!("can't reach {brokers}"))?;
     created.into_iter().collect::<Result<Vec<_>, _>>().with_context(|| format!("can't make the topic {topic}"))?;
+    wait_for(&mut admin, topic)?;
     let mut producer = Producer::new(ProducerSettings::new(connection, ""), TIMEOUT)?;
     let id = producer.topic(topic, DELIVERY_TIMEOUT).with_context(|| format!("can't write the topic {topic}"))?;
     let mut source = records(args, producer.partitions(id).unsigned_abs());
@@ -119,6 +122,20 @@ fn to_topic(args: &Args, brokers: &str, topic: &str) -> Result<()> {
     match producer.take_failures().first() {
         None => Ok(()),
         Some(lost) => anyhow::bail!("{}[{}]: a record was not taken: {}", lost.topic, lost.partition, lost.error),
+    }
+}
+
+/// A topic that was just made is not known at once to every broker.
+fn wait_for(admin: &mut Admin, topic: &str) -> Result<()> {
+    let end = Instant::now() + TIMEOUT;
+    loop {
+        match admin.describe_topics(&[topic], TIMEOUT)?.pop() {
+            Some(Err(why)) if Instant::now() >= end => {
+                return Err(why).context(format!("the topic {topic} is missing"));
+            }
+            Some(Err(_)) => std::thread::sleep(APPEARS_INTERVAL),
+            Some(Ok(_)) | None => return Ok(()),
+        }
     }
 }
 

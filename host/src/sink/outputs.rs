@@ -1,6 +1,6 @@
 //! The pipeline's outputs as the configuration names them, with one commit over all of them.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::kafka::{KafkaError, Producer, Route, TopicId};
 use crate::pipeline::Flow;
@@ -14,6 +14,9 @@ use super::{DeliveryError, Progress};
 
 /// How long a request of a transaction may take; beyond it its outcome is unknown.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(8);
+/// A producer that is put off more often than this in the period has a twin; a broker's restart does it once or twice.
+const FENCED_MAX: usize = 5;
+const FENCED_PERIOD: Duration = Duration::from_secs(60);
 /// How long to wait for room in a full queue before the transaction is given up.
 const QUEUE_TIMEOUT: Duration = Duration::from_secs(8);
 
@@ -36,6 +39,8 @@ pub struct Outputs {
     dead_letters: Target,
     exactly_once: bool,
     in_transaction: bool,
+    /// When the producer was put off by another of its name, lately.
+    fenced: Vec<Instant>,
     /// One output's rows, where a batch has several outputs.
     parts: Vec<Rows>,
 }
@@ -51,7 +56,7 @@ impl Outputs {
         exactly_once: bool,
     ) -> Self {
         let parts = targets.iter().map(|_| Rows::default()).collect();
-        Self { producer, files, targets, dead_letters, exactly_once, in_transaction: false, parts }
+        Self { producer, files, targets, dead_letters, exactly_once, in_transaction: false, fenced: Vec::new(), parts }
     }
 
     pub(super) fn deliver(&mut self, output: &mut Output) -> Result<(), DeliveryError> {
@@ -141,8 +146,12 @@ impl Outputs {
         let Some(group) = source.group_metadata() else {
             return Err(DeliveryError::Aborted("not a member of the group".into()));
         };
-        producer.send_offsets(&positions(&offsets), &group, REQUEST_TIMEOUT).map_err(sort)?;
-        producer.commit(REQUEST_TIMEOUT).map_err(sort)?;
+        let sent = producer.send_offsets(&positions(&offsets), &group, REQUEST_TIMEOUT);
+        let committed = sent.and_then(|()| producer.commit(REQUEST_TIMEOUT));
+        if matches!(committed, Err(KafkaError::Fenced(_))) {
+            self.fenced.push(Instant::now());
+        }
+        committed.map_err(sort)?;
         self.in_transaction = false;
         Ok(())
     }
@@ -163,6 +172,14 @@ impl Outputs {
     pub(super) fn renew(&mut self) -> Result<(), DeliveryError> {
         self.in_transaction = false;
         let Some(producer) = &mut self.producer else { return Ok(()) };
+        self.fenced.retain(|at| at.elapsed() < FENCED_PERIOD);
+        if self.fenced.len() > FENCED_MAX {
+            return Err(DeliveryError::Fatal(
+                "another process uses the same transactional ids, and the two put each other off: give each process of \
+                 this pipeline its own `instance`"
+                    .into(),
+            ));
+        }
         producer.renew(REQUEST_TIMEOUT).map_err(|error| match error {
             KafkaError::Denied(_) | KafkaError::Setting { .. } => DeliveryError::Fatal(error.to_string()),
             error => DeliveryError::InDoubt(error.to_string()),

@@ -63,6 +63,16 @@ impl KafkaSource {
             Rebalance::Revoked { partitions, lost: false } => Event::Revoked(partitions.iter().map(place).collect()),
             Rebalance::Revoked { partitions, lost: true } => Event::Lost(partitions.iter().map(place).collect()),
         }));
+        if let Some(stuck) = polled.unreadable.first() {
+            return Err(SourceError::Fatal(format!(
+                "{}/{}: the records from offset {} on can't be read: {}. They are not skipped; read the topic with a \
+                 client that can, or move the group behind them with `millstream offsets reset`",
+                stuck.topic,
+                stuck.partition,
+                stuck.offset,
+                polled.errors.first().map_or("the client does not say why".to_owned(), ToString::to_string)
+            )));
+        }
         polled.errors.drain(..).try_for_each(|error| match error {
             KafkaError::Fenced(_) | KafkaError::Denied(_) | KafkaError::Setting { .. } => {
                 Err(SourceError::Fatal(error.to_string()))

@@ -9,9 +9,9 @@ use wit_bindgen_rust::Opts;
 /// Run with `MILLSTREAM_BLESS=1` to write the bindings anew after a change of `wit/`.
 #[test]
 fn bindings_are_those_of_the_contract() {
-    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let committed = here.join("src/bindings.rs");
-    let generated = generate(&here.join("../../wit"));
+    let sdk = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let committed = sdk.join("src/bindings.rs");
+    let generated = generate(&sdk.join("../../wit"));
     if std::env::var_os("MILLSTREAM_BLESS").is_some() {
         fs::write(&committed, &generated).expect("write src/bindings.rs");
     }
