@@ -30,11 +30,7 @@ pub struct ClusterReport {
 
 /// The connection as the Kafka room takes it.
 pub(super) fn connection(from: &KafkaConnection, config: &Config) -> Connection {
-    let mut connection = Connection::new(&from.brokers);
-    connection.client_id = format!("millstream-{}", config.pipeline);
-    connection.properties =
-        from.properties.iter().map(|(name, value)| (name.clone(), value.expose().to_owned())).collect();
-    connection
+    Connection { client_id: format!("millstream-{}", config.pipeline), ..Connection::from(from) }
 }
 
 /// Checks the cluster for `validate --connect`: nothing is made.
@@ -146,10 +142,8 @@ pub(super) struct Ends {
 
 impl Ends {
     pub(super) fn new(source: &KafkaSourceConfig) -> Result<Self, RunError> {
-        let mut connection = Connection::new(&source.connection.brokers);
-        let properties = source.connection.properties.iter();
-        connection.properties = properties.map(|(name, value)| (name.clone(), value.expose().to_owned())).collect();
-        let mut admin = Admin::new(&connection).map_err(|why| asking("read the topic's end", why))?;
+        let mut admin =
+            Admin::new(&Connection::from(&source.connection)).map_err(|why| asking("read the topic's end", why))?;
         let mut wrong = Vec::new();
         let partitions = describe(&mut admin, &source.topic, &mut wrong).ok_or(RunError::Cluster(wrong))?;
         let mut ends = Vec::new();
