@@ -22,9 +22,10 @@ impl Broker {
         format!("127.0.0.1:{}", self.port)
     }
 
-    /// Ends the broker as a power cut would, and starts it again on the same data.
+    /// Ends the broker, but not the cluster's controller, as a power cut would, and starts it again on the same data
+    /// once the controller has missed it.
     pub fn crash(&self) {
-        self.script("kafka-down.sh", &["--kill"]);
+        self.script("kafka-down.sh", &["--crash"]);
         self.script("kafka-up.sh", &[]);
     }
 
@@ -34,6 +35,7 @@ impl Broker {
         let output = Command::new(root.join("xtask/infra").join(name))
             .args(args)
             .env("KAFKA_PORT", self.port.to_string())
+            .env("KAFKA_CONTROLLER", "own")
             .env("INFRA_STATE", target)
             .stdin(Stdio::null())
             .output()

@@ -16,6 +16,8 @@
 #                    more listeners, e.g. "TLS://127.0.0.1:19094" and "TLS:SSL"
 #   KAFKA_FORMAT_ARGS more arguments for the storage format (e.g. --add-scram ...)
 #   KAFKA_CDS        0 = no class-data-sharing archive (default 1)
+#   KAFKA_CONTROLLER own = the controller is a process of its own, as in production, so that the broker alone can
+#                    crash (kafka-down.sh --crash); joint = one process for both (default joint)
 #   --fresh          wipe the data directory first
 set -euo pipefail
 INFRA_DIR=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
@@ -38,13 +40,15 @@ if port_open "$KAFKA_PORT"; then die "port $KAFKA_PORT is taken"; fi
 mkdir -p "$KAFKA_DATA"
 cp=$(classpath kafka)
 
+roles=broker,controller; controller=1; controller_listener=,CONTROLLER://127.0.0.1:$KAFKA_CTRL_PORT
+if [ "${KAFKA_CONTROLLER:-joint}" = own ]; then roles=broker; controller=2; controller_listener=; fi
 cat >"$conf" <<P
-process.roles=broker,controller
+process.roles=$roles
 node.id=1
-controller.quorum.voters=1@127.0.0.1:$KAFKA_CTRL_PORT
+controller.quorum.voters=$controller@127.0.0.1:$KAFKA_CTRL_PORT
 controller.listener.names=CONTROLLER
 inter.broker.listener.name=PLAINTEXT
-listeners=PLAINTEXT://127.0.0.1:$KAFKA_PORT,CONTROLLER://127.0.0.1:$KAFKA_CTRL_PORT${KAFKA_LISTENERS_EXTRA:+,$KAFKA_LISTENERS_EXTRA}
+listeners=PLAINTEXT://127.0.0.1:$KAFKA_PORT$controller_listener${KAFKA_LISTENERS_EXTRA:+,$KAFKA_LISTENERS_EXTRA}
 listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT${KAFKA_PROTOCOLS_EXTRA:+,$KAFKA_PROTOCOLS_EXTRA}
 log.dirs=$KAFKA_DATA/logs
 
@@ -114,6 +118,20 @@ if [ "${KAFKA_CDS:-1}" = 1 ]; then
   else
     jvm+=(-XX:ArchiveClassesAtExit="$KAFKA_DATA/kafka.jsa")
   fi
+fi
+
+if [ "$controller" = 2 ] && ! alive "$KAFKA_DATA/controller.pid"; then
+  own=$KAFKA_DATA/controller.properties
+  sed -e 's/^process.roles=.*/process.roles=controller/' -e 's/^node.id=.*/node.id=2/' \
+    -e "s|^listeners=.*|listeners=CONTROLLER://127.0.0.1:$KAFKA_CTRL_PORT|" -e '/^inter.broker.listener.name=/d' \
+    -e "s|^log.dirs=.*|log.dirs=$KAFKA_DATA/controller|" "$conf" >"$own"
+  if [ ! -f "$KAFKA_DATA/controller/meta.properties" ]; then
+    "$INFRA_JAVA" "${jvm[@]}" -Dinfra.log.level=WARN -cp "$cp" \
+      kafka.tools.StorageTool format -t "$KAFKA_CLUSTER_ID" -c "$own" >>"$log" 2>&1 \
+      || { tail -n 30 "$log" >&2; die "storage format of the controller failed"; }
+  fi
+  : >"$KAFKA_DATA/controller.log"
+  launch "$KAFKA_DATA/controller.pid" "$KAFKA_DATA/controller.log" "$INFRA_JAVA" "${jvm[@]}" -cp "$cp" kafka.Kafka "$own"
 fi
 
 : >"$log.start"
