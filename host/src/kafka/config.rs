@@ -117,6 +117,9 @@ impl ConsumerSettings {
         set("enable.auto.offset.store", "false".to_owned());
         set("enable.partition.eof", self.report_ends.to_string());
         set("queued.max.messages.kbytes", self.queue_kib.to_string());
+        // What a request may bring of each partition is compressed, comes on top of a queue that is not full yet, and
+        // takes several times its size once it is read.
+        set("fetch.message.max.bytes", (self.queue_kib * 1024 / 16).clamp(64 << 10, 1 << 20).to_string());
         // After a full queue librdkafka waits a second by default before it fetches again, and the reader runs dry.
         set("fetch.queue.backoff.ms", "10".to_owned());
         // The end of a partition is only reported by the next, empty fetch.

@@ -11,7 +11,7 @@ use super::types::{Partition, Position};
 use crate::record::{Batch, Rows};
 
 /// Emptied buffers that are kept for the next polls.
-const SPARE_ROWS: usize = 64;
+const SPARE_ROWS: usize = 8;
 
 /// A change of the assignment that waits for an answer.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -318,6 +318,9 @@ impl SegmentRun {
             let ty = segment.writes[index].ty;
             written.get_or_insert_with(|| merge(None, &Written::new(ty), ty, &[], rows));
         }
+        // Room for all rows with a quarter more for what was written: growing by doubling costs copies, and keeps up to twice
+        // the memory for as long as the rows wait to be delivered.
+        to.rows.values.packed.data.reserve_exact(input.values.packed.data.len() * 5 / 4);
         // Taken out for the loop, which borrows the rest of `self`.
         let written = std::mem::take(&mut self.written);
         let mut json = self.json.take();

@@ -51,7 +51,7 @@ pub(super) fn start(
     let workers = (0..count).map(|index| {
         let delivery = delivery(config, cluster, &memory, index)?;
         let source = source(config, &memory)?;
-        let worker = Worker::new(shared(config, prepared, cluster), source, delivery);
+        let worker = Worker::new(shared(config, prepared, cluster, &memory), source, delivery);
         let progress = Published::default();
         let (published, stop) = (progress.clone(), stop.clone());
         let body = move || {
@@ -123,7 +123,7 @@ impl Memory {
         let limit_bytes = config.memory_limit_bytes.unwrap_or_else(|| cgroup_limit_bytes() * 3 / 4);
         let share_kib = limit_bytes / 1024 / workers as u64;
         let part = |share: u64, least_mib: u64, most_mib: u64| share.clamp(least_mib * 1024, most_mib * 1024) as usize;
-        Self { limit_bytes, consumer_kib: part(share_kib / 8, 2, 16), producer_kib: part(share_kib / 4, 4, 32) }
+        Self { limit_bytes, consumer_kib: part(share_kib / 8, 2, 4), producer_kib: part(share_kib / 8, 2, 8) }
     }
 }
 
@@ -140,7 +140,7 @@ fn cgroup_limit_bytes() -> u64 {
     group.or_else(machine).unwrap_or(1024 * MIB)
 }
 
-fn shared(config: &Config, prepared: &Prepared, cluster: &ClusterReport) -> Shared {
+fn shared(config: &Config, prepared: &Prepared, cluster: &ClusterReport, memory: &Memory) -> Shared {
     Shared {
         pipeline: prepared.pipeline.clone(),
         stages: prepared.factory(),
@@ -154,6 +154,7 @@ fn shared(config: &Config, prepared: &Prepared, cluster: &ClusterReport) -> Shar
             min_interval_ms: config.commit.min_interval_ms,
             max_interval_ms: config.commit.max_interval_ms,
             records_max: config.commit.max_records,
+            bytes_max: memory.producer_kib as u64 * 1024 / 2,
         },
     }
 }

@@ -78,6 +78,9 @@ impl Outputs {
 
     /// Takes rows out of an output and leaves used buffers in their place.
     fn take_rows(&mut self, rows: &mut Rows) -> Rows {
+        if rows.is_empty() {
+            return Rows::default();
+        }
         let spare = self.producer.as_mut().map(Producer::spare_rows).unwrap_or_default();
         std::mem::replace(rows, spare)
     }

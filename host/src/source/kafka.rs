@@ -11,7 +11,7 @@ use super::{Event, SourceError};
 /// How long one request to the cluster may take before it is tried again.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
 /// The most records that one poll takes.
-const RECORDS_PER_POLL_MAX: usize = 10_000;
+const RECORDS_PER_POLL_MAX: usize = 4_096;
 
 /// Where a partition begins that the group has no offset for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

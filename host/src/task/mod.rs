@@ -78,6 +78,13 @@ pub struct Output {
     pub dead_letters: Rows,
 }
 
+impl Output {
+    /// Bytes of all rows' keys, values and headers.
+    pub fn bytes(&self) -> usize {
+        self.flow.rows.bytes() + self.dead_letters.bytes()
+    }
+}
+
 /// One partition on its way through the pipeline.
 #[derive(Debug)]
 pub struct Task {

@@ -127,6 +127,8 @@ pub struct Worker {
 struct Block {
     batches: u64,
     records: u64,
+    /// Of outputs and dead letters.
+    bytes: u64,
     since_ms: u64,
     last_commit_ms: u64,
     /// When records were taken, and how many.
@@ -203,7 +205,9 @@ impl Worker {
         let block = &self.block;
         let age_ms = now_ms.saturating_sub(block.since_ms);
         let gap_ms = now_ms.saturating_sub(block.last_commit_ms);
-        if block.batches > 0 && self.shared.policy.due(block.records, age_ms, gap_ms, caught_up || self.source_ended) {
+        if block.batches > 0
+            && self.shared.policy.due((block.records, block.bytes), age_ms, gap_ms, caught_up || self.source_ended)
+        {
             self.commit(now_ms)?;
         }
         let done = self.source_ended && self.block.batches == 0 && self.state == State::Running;
@@ -291,6 +295,7 @@ impl Worker {
         task.process(&batch, &mut self.output)?;
         self.source.recycle(batch);
         self.block.records += records;
+        self.block.bytes += self.output.bytes() as u64;
         self.block.batches += 1;
         self.block.taken.push((now_ms, records));
         let delivered = self.delivery.deliver(&mut self.output);

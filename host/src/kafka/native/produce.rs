@@ -18,7 +18,7 @@ const COPY_ABOVE_BYTES: usize = 60_000;
 /// How long a call of librdkafka may take before failed deliveries are looked at, which it would wait for.
 const SLICE: Duration = Duration::from_millis(20);
 /// Buffers that are kept for further use.
-const SPARE_ROWS: usize = 16;
+const SPARE_ROWS: usize = 8;
 
 /// A message that could not be delivered.
 #[derive(Clone, Debug)]
