@@ -237,6 +237,8 @@ fn plugin_alone(plugin: &Path, config_json: &str, file: &Path) -> Result<Config,
         memory_limit_bytes: None,
         create_topics: false,
         instance: "0".to_owned(),
+        observe: None,
+        admin: None,
         logs: LogsConfig::default(),
     })
 }

@@ -16,6 +16,7 @@
 //! | [`run`] | one pipeline in one process: checks, threads, progress |
 //! | [`project`] | a plugin's project: `millstream new`, `millstream build` |
 //! | [`golden`] | golden cases: records in, records out, compared |
+//! | [`metrics`] | the table of all metrics, counters and histograms, the text that Prometheus reads |
 //! | [`memory`] | a model of Kafka for simulation |
 
 pub mod cli;
@@ -23,6 +24,7 @@ pub mod config;
 pub mod golden;
 pub mod kafka;
 pub mod memory;
+pub mod metrics;
 pub mod pipeline;
 pub mod plugin;
 pub mod project;

@@ -9,6 +9,7 @@ mod expand;
 mod json;
 mod kafka;
 mod node;
+mod observe;
 mod output;
 mod schema;
 mod secret;
@@ -26,6 +27,7 @@ use walk::At;
 pub use error::{ConfigError, Mark};
 pub use expand::Variables;
 pub use kafka::{KafkaConnection, Properties, PropertyValue};
+pub use observe::{AdminConfig, Listen, ObserveConfig, TlsConfig, Tokens};
 pub use output::{
     DeadLettersConfig, ErrorBudget, FileSinkConfig, KafkaSinkConfig, MAIN_OUTPUT, OutputConfig, SinkConfig,
 };
@@ -70,6 +72,10 @@ pub struct Config {
     pub instance: String,
     /// What is logged.
     pub logs: LogsConfig,
+    /// The listener for metrics and health; `None` where it is off.
+    pub observe: Option<ObserveConfig>,
+    /// The listener for status and control; `None` where it is off.
+    pub admin: Option<AdminConfig>,
 }
 
 /// How often a record may arrive.
@@ -146,6 +152,8 @@ const ROOT_KEYS: &[&str] = &[
     "create_topics",
     "instance",
     "logs",
+    "observe",
+    "admin",
 ];
 const COMMIT_KEYS: &[&str] = &["min_interval_ms", "max_interval_ms", "max_records"];
 const LOGS_KEYS: &[&str] = &["format", "level"];
@@ -173,6 +181,11 @@ impl Config {
         let mut root = node::parse(&name, text)?;
         expand::expand(&name, &mut root, "", variables)?;
         Self::read(&At::root(&name, &root))
+    }
+
+    /// True where anybody may ask what the workers measure.
+    pub fn is_observed(&self) -> bool {
+        self.observe.is_some() || self.admin.is_some()
     }
 
     fn read(at: &At<'_>) -> Result<Self, ConfigError> {
@@ -211,6 +224,8 @@ impl Config {
                 None => host_name(),
             },
             logs: fields.or("logs", LogsConfig::default(), LogsConfig::read)?,
+            observe: ObserveConfig::read(fields.optional("observe").as_ref())?,
+            admin: AdminConfig::read(fields.optional("admin").as_ref())?,
             outputs: outputs.into_iter().map(|output| output.1).collect(),
             pipeline,
             source,

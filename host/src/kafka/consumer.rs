@@ -7,7 +7,9 @@ use std::time::{Duration, Instant};
 use super::config::ConsumerSettings;
 use super::error::{Detail, KafkaError, RawError, code};
 use super::native::{Change, Client, GroupMetadata, Message, Side};
+use super::statistics;
 use super::types::{Partition, Position};
+use crate::metrics::ClientFigures;
 use crate::record::{Batch, Rows};
 
 /// Emptied buffers that are kept for the next polls.
@@ -278,9 +280,9 @@ impl Consumer {
         self.client.group_metadata()
     }
 
-    /// librdkafka's statistics as JSON, if there are new ones.
-    pub fn take_statistics(&self) -> Option<String> {
-        self.client.take_statistics()
+    /// What librdkafka's statistics say, if there are new ones.
+    pub fn take_statistics(&self) -> Option<ClientFigures> {
+        statistics::read(&self.client.take_statistics()?)
     }
 
     /// Ends without leaving the group, as a crash would: the group waits for the session timeout.

@@ -19,6 +19,7 @@ mod error;
 mod native;
 mod partitioner;
 mod producer;
+mod statistics;
 mod types;
 
 pub use admin::{Admin, Created, TopicPlan};

@@ -8,7 +8,9 @@ use super::config::ProducerSettings;
 use super::error::{Detail, KafkaError, RawError, code};
 use super::native::{Client, GroupMetadata, Side, Stop, TopicIndex, Undelivered};
 use super::partitioner::partition_of;
+use super::statistics;
 use super::types::Position;
+use crate::metrics::ClientFigures;
 use crate::record::Rows;
 
 /// What a record costs on the wire beside its bytes, at most.
@@ -308,9 +310,12 @@ impl Producer {
         self.client.spare().unwrap_or_default()
     }
 
-    /// librdkafka's statistics as JSON, if there are new ones.
-    pub fn take_statistics(&self) -> Option<String> {
-        self.client.take_statistics()
+    /// What librdkafka's statistics say, if there are new ones. To be asked now and then where they are switched on: they
+    /// wait in a queue that an idle producer does not look at.
+    pub fn take_statistics(&mut self) -> Option<ClientFigures> {
+        let failed = self.client.undelivered();
+        self.note(failed);
+        statistics::read(&self.client.take_statistics()?)
     }
 
     /// What went wrong in the client since this was last asked; it goes on by itself unless an error says fenced.

@@ -1,6 +1,6 @@
 //! One step of the chain: a plugin, or what Millstream does itself.
 
-use crate::plugin::{StageError, StageInput, StageOutput, StageRunner};
+use crate::plugin::{StageError, StageInput, StageOutput, StageRunner, StageUsage};
 
 use super::builtin::Builtin;
 
@@ -21,6 +21,14 @@ impl Stage {
                 builtin.run(input, out);
                 Ok(())
             }
+        }
+    }
+
+    /// What it has used so far; none where it is no plugin.
+    pub fn usage(&self) -> Option<&StageUsage> {
+        match self {
+            Self::Plugin(runner) => Some(runner.usage()),
+            Self::Builtin(_) => None,
         }
     }
 

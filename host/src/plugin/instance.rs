@@ -110,6 +110,11 @@ impl Instance {
         Ok(Self { store, meter: artefact.meter, describe, start, process })
     }
 
+    /// Bytes of linear memory that it has; it never gives any back.
+    pub(super) fn memory_bytes(&self) -> u64 {
+        self.store.data().memory_used as u64
+    }
+
     /// What the plugin says of itself, or why it does not take this configuration.
     pub(super) fn describe(&mut self, config: &str) -> Result<Result<abi::Descriptor, String>, Fault> {
         arm(&mut self.store, self.meter, START_TIME, START_FUEL);

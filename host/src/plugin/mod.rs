@@ -17,7 +17,7 @@
 //! | `instance`, `fault` | a live instance: limits, calls, how they fail |
 //! | `descriptor` | what a plugin says of itself |
 //! | `abi`, `input`, `check`, `output` | the boundary: types, lowering, checks, normalised outcomes |
-//! | `runner` | calls, faults, halving |
+//! | `runner`, `usage` | calls, faults, halving; what a stage has used |
 
 use std::time::Duration;
 
@@ -33,6 +33,7 @@ mod instance;
 mod log;
 mod output;
 mod runner;
+mod usage;
 mod wrap;
 
 pub use artefact::Plugin;
@@ -44,6 +45,7 @@ pub use output::{
     Verdict,
 };
 pub use runner::StageRunner;
+pub use usage::StageUsage;
 pub use wrap::wrap;
 
 /// Fuel that a millisecond of deadline stands for: about what code that waits for its memory burns in one.

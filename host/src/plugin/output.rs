@@ -97,6 +97,15 @@ impl FaultCounts {
         self.trap + self.deadline + self.memory + self.stack + self.bad_output
     }
 
+    /// Adds others.
+    pub fn add(&mut self, other: &Self) {
+        self.trap += other.trap;
+        self.deadline += other.deadline;
+        self.memory += other.memory;
+        self.stack += other.stack;
+        self.bad_output += other.bad_output;
+    }
+
     fn count(&mut self, kind: FaultKind) {
         *match kind {
             FaultKind::Trap => &mut self.trap,

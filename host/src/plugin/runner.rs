@@ -12,6 +12,7 @@ use super::fault::Fault;
 use super::input::Scratch;
 use super::instance::Instance;
 use super::log::LogGate;
+use super::usage::StageUsage;
 use super::{Descriptor, FaultKind, Limits, PluginError, StageError, StageInput, StageOutput};
 
 /// A part of more than one row gets this fraction of a record's fuel: enough for any batch of well-behaved rows, and
@@ -38,6 +39,7 @@ pub struct StageRunner {
     pace: Pace,
     /// Bytes that the rest of a run may still return.
     bytes_left: usize,
+    usage: StageUsage,
 }
 
 /// Rows per call. A plugin for which they are too many at once gets fewer, so that there is no reason to suspect it.
@@ -81,6 +83,7 @@ impl StageRunner {
             scratch: Scratch::default(),
             instance: None,
             bytes_left: 0,
+            usage: StageUsage::default(),
         };
         runner.fresh_fast()?;
         Ok(runner)
@@ -96,6 +99,11 @@ impl StageRunner {
         &self.plugin
     }
 
+    /// What it has used so far.
+    pub fn usage(&self) -> &StageUsage {
+        &self.usage
+    }
+
     /// The limits that it keeps.
     pub fn limits(&self) -> &Limits {
         &self.limits
@@ -108,7 +116,9 @@ impl StageRunner {
 
     /// Drops the instance: the next call starts a fresh one. For the end of each task's block, delivered or not.
     pub fn end_block(&mut self) {
-        self.instance = None;
+        if let Some(instance) = self.instance.take() {
+            self.usage.ended(&instance);
+        }
     }
 
     /// Runs all rows, and leaves in `out` what became of each. After an error `out` means nothing, and the same rows
@@ -120,6 +130,13 @@ impl StageRunner {
         input.check(&self.descriptor)?;
         out.prepare(&self.descriptor);
         self.bytes_left = RUN_BYTES;
+        let started = Instant::now();
+        self.run_calls(input, out)?;
+        self.usage.ran(started.elapsed(), out);
+        Ok(())
+    }
+
+    fn run_calls(&mut self, input: &StageInput<'_>, out: &mut StageOutput) -> Result<(), StageError> {
         let mut start = 0;
         while start < input.rows {
             self.check_interrupt()?;
@@ -127,8 +144,12 @@ impl StageRunner {
             start = rows.end;
             let mut instance = match self.instance.take() {
                 Some(instance) => instance,
-                None => self.fresh_fast()?,
+                None => {
+                    self.usage.instances += 1;
+                    self.fresh_fast()?
+                }
             };
+            self.usage.calls += 1;
             let since = Instant::now();
             let called = self.call(&mut instance, input, rows.clone(), 0);
             // The ticker may starve, too: then only this sees that a call took long.
@@ -140,6 +161,7 @@ impl StageRunner {
                     self.pace.calm();
                 }
                 called => {
+                    self.usage.ended(&instance);
                     drop(instance);
                     let by_clock = called.map_or_else(|fault| fault.kind == FaultKind::Deadline, |_| true);
                     self.suspect(input, rows, by_clock, out)?;

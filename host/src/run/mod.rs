@@ -2,8 +2,10 @@
 
 mod cluster;
 mod error;
+mod exposition;
 mod plan;
 mod progress;
+mod sight;
 mod workers;
 
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -14,8 +16,10 @@ pub use cluster::{ClusterReport, check_cluster};
 pub use error::RunError;
 pub use plan::Prepared;
 pub use progress::{Progress, Report};
+pub use sight::Sight;
 
 use crate::config::{Config, SourceConfig};
+use crate::worker::Readings;
 
 /// How the process is to run.
 #[derive(Clone, Debug, Default)]
@@ -35,8 +39,10 @@ const WATCH_INTERVAL: Duration = Duration::from_millis(100);
 pub fn run(config: &Config, options: &RunOptions) -> Result<Report, RunError> {
     let started = Instant::now();
     let prepared = Prepared::new(config)?;
+    let sight = Arc::new(Sight::new(config, &prepared));
     let cluster = cluster::prepare(config)?;
-    let workers = workers::start(config, &prepared, &cluster, &options.stop, started)?;
+    sight.see_cluster(&cluster);
+    let workers = workers::start(config, &prepared, &cluster, &options.stop, (started, &sight))?;
     tracing::info!(
         pipeline = config.pipeline,
         workers = workers.len(),
@@ -51,8 +57,10 @@ pub fn run(config: &Config, options: &RunOptions) -> Result<Report, RunError> {
     let mut screen = options.progress.then(|| progress::Screen::new(&prepared));
     while !workers.iter().all(|worker| worker.thread.is_finished()) {
         std::thread::sleep(WATCH_INTERVAL);
+        let progress = collect(&workers);
+        sight.tick(&progress);
         if let Some(screen) = &mut screen {
-            screen.draw(&collect(&workers));
+            screen.draw(&progress);
         }
         if let Some(ends) = &mut ends
             && ends.reached()?
@@ -78,10 +86,17 @@ pub fn run(config: &Config, options: &RunOptions) -> Result<Report, RunError> {
 fn collect(workers: &[workers::Running]) -> Progress {
     let mut total = Progress::default();
     for worker in workers {
-        total.add(&worker.progress.lock().unwrap_or_else(PoisonError::into_inner));
+        total.add(&worker.published.lock().unwrap_or_else(PoisonError::into_inner).progress);
     }
     total
 }
 
 /// What a worker last published.
-type Published = Arc<Mutex<Progress>>;
+type Published = Arc<Mutex<Worked>>;
+
+/// What a worker has done, and what it has measured of that where anybody wants to know.
+#[derive(Debug, Default)]
+struct Worked {
+    progress: Progress,
+    readings: Option<Readings>,
+}

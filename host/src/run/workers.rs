@@ -14,7 +14,7 @@ use crate::task::ErrorBudget;
 use crate::worker::{CommitPolicy, Shared, Step, Worker, WorkerError};
 
 use super::cluster::{self, ClusterReport};
-use super::{Prepared, Progress, Published, RunError};
+use super::{Prepared, Progress, Published, RunError, Sight, Worked};
 
 /// The most workers that are started unless the configuration says otherwise.
 pub(super) const WORKERS_MAX: usize = 4;
@@ -25,11 +25,14 @@ const DRAIN_ROUNDS: u32 = 5;
 /// What a record costs beside its bytes, with room to spare: the producer's own check must never be the first to say no.
 const RECORD_OVERHEAD_BYTES: usize = 2_048;
 const MIB: u64 = 1 << 20;
+/// How often a worker's readings are published, and librdkafka's statistics made.
+const READINGS_INTERVAL_MS: u64 = 100;
+const STATISTICS_INTERVAL: Duration = Duration::from_secs(5);
 
 /// A worker's thread and what it last published.
 pub(super) struct Running {
     pub(super) thread: JoinHandle<Result<(), WorkerError>>,
-    pub(super) progress: Published,
+    pub(super) published: Published,
 }
 
 /// Starts the workers.
@@ -38,7 +41,7 @@ pub(super) fn start(
     prepared: &Prepared,
     cluster: &ClusterReport,
     stop: &Arc<AtomicBool>,
-    started: Instant,
+    (started, sight): (Instant, &Arc<Sight>),
 ) -> Result<Vec<Running>, RunError> {
     let count = count(config, cluster);
     let memory = Memory::divide(config, count);
@@ -48,21 +51,23 @@ pub(super) fn start(
         memory.consumer_kib / 1024,
         memory.producer_kib / 1024
     );
+    sight.expect(count);
     let workers = (0..count).map(|index| {
         let delivery = delivery(config, cluster, &memory, index)?;
         let source = source(config, &memory)?;
         let worker = Worker::new(shared(config, prepared, cluster, &memory), source, delivery);
-        let progress = Published::default();
-        let (published, stop) = (progress.clone(), stop.clone());
+        let published = Published::default();
+        sight.watch(published.clone());
+        let (own, stop, sight) = (published.clone(), stop.clone(), sight.clone());
         let body = move || {
-            let result = work(worker, &stop, &published, started);
+            let result = work(worker, &stop, (&own, &sight), started);
             // One that fails takes the others with it, in order: they commit what they have.
             stop.store(stop.load(Ordering::Relaxed) || result.is_err(), Ordering::Relaxed);
             result
         };
         let thread = std::thread::Builder::new().name(format!("worker-{index}")).spawn(body);
         let thread = thread.map_err(|why| RunError::Io(format!("can't start a thread: {why}")))?;
-        Ok(Running { thread, progress })
+        Ok(Running { thread, published })
     });
     workers.collect()
 }
@@ -70,14 +75,16 @@ pub(super) fn start(
 fn work(
     mut worker: Worker,
     stop: &AtomicBool,
-    progress: &Mutex<Progress>,
+    (published, sight): (&Mutex<Worked>, &Sight),
     started: Instant,
 ) -> Result<(), WorkerError> {
     let now_ms = || started.elapsed().as_millis() as u64;
     let mut counted = Progress::default();
+    let mut paused = false;
+    let mut read_ms = None;
     loop {
         let stopping = stop.load(Ordering::Relaxed);
-        let step = if stopping { Ok(Step::Finished) } else { worker.step(now_ms()) };
+        let step = if stopping { Ok(Step::Finished) } else { turn(&mut worker, sight, &mut paused, now_ms()) };
         let ended = match step {
             Ok(Step::Worked(_)) => None,
             Ok(Step::Finished) => Some(worker.drain(now_ms(), DRAIN_ROUNDS)),
@@ -86,19 +93,36 @@ fn work(
                 Some(Err(error))
             }
         };
-        if worker.commits() != counted.commits || ended.is_some() {
-            let now_ms = now_ms();
+        let now_ms = now_ms();
+        let committed = worker.commits() != counted.commits || ended.is_some();
+        if committed {
             for (taken_ms, records) in worker.take_committed() {
                 counted.note_latency(now_ms.saturating_sub(taken_ms), records);
             }
             counted.commits = worker.commits();
             counted.ledger = worker.ledger();
-            progress.lock().unwrap_or_else(PoisonError::into_inner).clone_from(&counted);
+        }
+        let due = read_ms.is_none_or(|read_ms| now_ms >= read_ms + READINGS_INTERVAL_MS) || ended.is_some();
+        let readings = (sight.is_on() && due).then(|| worker.readings());
+        read_ms = if due { Some(now_ms) } else { read_ms };
+        if committed || readings.is_some() {
+            let mut published = published.lock().unwrap_or_else(PoisonError::into_inner);
+            published.progress.clone_from(&counted);
+            published.readings = readings.or(published.readings.take());
         }
         if let Some(result) = ended {
             return result;
         }
     }
+}
+
+/// One round of a worker, which may have been told to pause or to go on.
+fn turn(worker: &mut Worker, sight: &Sight, paused: &mut bool, now_ms: u64) -> Result<Step, WorkerError> {
+    if sight.is_paused() != *paused {
+        *paused = !*paused;
+        worker.pause(*paused)?;
+    }
+    worker.step(now_ms)
 }
 
 /// As many workers as there are processors or partitions, whichever are fewer; one where the source is not Kafka.
@@ -156,6 +180,7 @@ fn shared(config: &Config, prepared: &Prepared, cluster: &ClusterReport, memory:
             records_max: config.commit.max_records,
             bytes_max: memory.producer_kib as u64 * 1024 / 2,
         },
+        metered: config.is_observed(),
     }
 }
 
@@ -173,6 +198,7 @@ fn kafka_source(config: &Config, kafka: &KafkaSourceConfig, memory: &Memory) -> 
         config::GroupProtocol::Consumer => GroupProtocol::Consumer,
     };
     settings.queue_kib = memory.consumer_kib;
+    settings.connection.statistics_interval = statistics_interval(config);
     // Where to begin is decided by us, per partition and in words; librdkafka must never jump on its own.
     settings.offset_reset = "error".to_owned();
     let start = match kafka.start {
@@ -231,10 +257,16 @@ fn producer(
     let id = worker.map(|worker| format!("{}-{}-{worker}", config.pipeline, config.instance)).unwrap_or_default();
     let mut settings = ProducerSettings::new(cluster::connection(connection, config), id);
     settings.queue_kib = memory.producer_kib;
+    settings.connection.statistics_interval = statistics_interval(config);
     if let Some(bytes) = cluster.message_bytes_max {
         settings.message_max_bytes = bytes;
     }
     Producer::new(settings, PRODUCER_TIMEOUT).map_err(|why| failed("make a producer", why))
+}
+
+/// Statistics that nobody looks at are not made.
+fn statistics_interval(config: &Config) -> Duration {
+    if config.is_observed() { STATISTICS_INTERVAL } else { Duration::ZERO }
 }
 
 fn failed(doing: &str, why: KafkaError) -> RunError {

@@ -9,6 +9,7 @@ pub(crate) use files::push_value;
 pub use memory::MemoryDelivery;
 pub use outputs::{Outputs, Target};
 
+use crate::metrics::ClientFigures;
 use crate::record::Place;
 use crate::source::Source;
 use crate::task::Output;
@@ -77,6 +78,14 @@ impl Delivery {
         match self {
             Self::Outputs(outputs) => outputs.renew(),
             Self::Memory(delivery) => delivery.renew(),
+        }
+    }
+
+    /// What the client says of itself, if there is news.
+    pub fn figures(&mut self) -> Option<ClientFigures> {
+        match self {
+            Self::Outputs(outputs) => outputs.figures(),
+            Self::Memory(_) => None,
         }
     }
 

@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use crate::kafka::{KafkaError, Producer, Route, TopicId};
+use crate::metrics::ClientFigures;
 use crate::pipeline::Flow;
 use crate::record::{Place, Rows};
 use crate::source::Source;
@@ -187,6 +188,10 @@ impl Outputs {
             KafkaError::Denied(_) | KafkaError::Setting { .. } => DeliveryError::Fatal(error.to_string()),
             error => DeliveryError::InDoubt(error.to_string()),
         })
+    }
+
+    pub(super) fn figures(&mut self) -> Option<ClientFigures> {
+        self.producer.as_mut()?.take_statistics()
     }
 
     pub(super) fn close(&mut self) -> Result<(), DeliveryError> {

@@ -1,9 +1,10 @@
 //! A Kafka topic, read as a member of a group.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::kafka::{Consumer, GroupMetadata, KafkaError, Partition, Polled, Position, Rebalance};
+use crate::metrics::ClientFigures;
 use crate::record::{Batch, Place};
 
 use super::{Event, SourceError};
@@ -12,6 +13,10 @@ use super::{Event, SourceError};
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
 /// The most records that one poll takes.
 const RECORDS_PER_POLL_MAX: usize = 4_096;
+
+/// How often the ends of paused partitions are asked for, and how long one answer may take.
+const ENDS_INTERVAL: Duration = Duration::from_secs(2);
+const ENDS_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Where a partition begins that the group has no offset for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,13 +39,30 @@ pub struct KafkaSource {
     /// Where the committed offset is gone: go on at what is left, instead of stopping.
     skip_lost: bool,
     filled: bool,
+    paused: bool,
+    /// Partitions that are read, each with its end as it was last asked for while it was paused.
+    assigned: Vec<(Partition, Option<i64>)>,
+    /// True once the group has said what is ours.
+    answered: bool,
+    ends_asked: Option<Instant>,
 }
 
 impl KafkaSource {
     /// Joins the group for `topic`.
     pub fn new(mut consumer: Consumer, topic: &str, start: StartAt, skip_lost: bool) -> Result<Self, SourceError> {
         consumer.subscribe(&[topic]).map_err(sort)?;
-        Ok(Self { consumer, polled: Polled::default(), start, skip_lost, filled: false })
+        let (polled, assigned) = (Polled::default(), Vec::new());
+        Ok(Self {
+            consumer,
+            polled,
+            start,
+            skip_lost,
+            filled: false,
+            paused: false,
+            assigned,
+            answered: false,
+            ends_asked: None,
+        })
     }
 
     pub(super) fn poll(&mut self, wait_ms: u64, gather_ms: u64, events: &mut Vec<Event>) -> Result<(), SourceError> {
@@ -48,11 +70,15 @@ impl KafkaSource {
             // Under a light load records are taken together, not one by one as they come.
             std::thread::sleep(Duration::from_millis(gather_ms));
         }
+        if self.paused {
+            self.ask_ends();
+        }
         self.consumer.poll(Duration::from_millis(wait_ms), RECORDS_PER_POLL_MAX, &mut self.polled);
         let polled = &mut self.polled;
         self.filled = polled.batches.iter().map(|batch| batch.rows.len()).sum::<usize>() >= RECORDS_PER_POLL_MAX / 2;
         events.extend(polled.batches.drain(..).map(Event::Batch));
         for rebalance in &polled.rebalances {
+            self.answered |= matches!(rebalance, Rebalance::Assigned(_));
             // The group waits for an answer to a change that brings nothing, too, and hands out no records until then.
             if *rebalance == Rebalance::Assigned(Vec::new()) {
                 self.consumer.assign(&[]).map_err(sort)?;
@@ -144,11 +170,58 @@ impl KafkaSource {
     }
 
     pub(super) fn assign(&mut self, starts: &[(Place, i64)]) -> Result<(), SourceError> {
-        self.consumer.assign(&positions(starts)).map_err(sort)
+        self.consumer.assign(&positions(starts)).map_err(sort)?;
+        self.assigned.extend(starts.iter().map(|(place, _)| (partition(place), None)));
+        if self.paused { self.pause(true) } else { Ok(()) }
+    }
+
+    /// Stops or resumes all partitions, also those that come later; the group hears nothing of it.
+    pub(super) fn pause(&mut self, paused: bool) -> Result<(), SourceError> {
+        self.paused = paused;
+        let partitions: Vec<Partition> = self.assigned.iter().map(|(partition, _)| partition.clone()).collect();
+        if partitions.is_empty() {
+            return Ok(());
+        }
+        let done = if paused { self.consumer.pause(&partitions) } else { self.consumer.resume(&partitions) };
+        done.map_err(sort)
+    }
+
+    pub(super) fn answered(&self) -> bool {
+        self.answered
+    }
+
+    /// As the last fetch saw it; nothing is fetched of what is paused, so that it is asked for then.
+    pub(super) fn end_offset(&self, place: &Place) -> Option<i64> {
+        let asked = self
+            .assigned
+            .iter()
+            .find(|(partition, _)| partition.partition == place.partition && partition.topic == place.topic);
+        let cached = || self.consumer.cached_watermarks(&partition(place)).map(|(_, end)| end);
+        asked.and_then(|(_, end)| *end).filter(|_| self.paused).or_else(cached)
+    }
+
+    pub(super) fn figures(&mut self) -> Option<ClientFigures> {
+        self.consumer.take_statistics()
+    }
+
+    /// Asks for the ends of paused partitions, now and then.
+    fn ask_ends(&mut self) {
+        if self.ends_asked.is_some_and(|asked| asked.elapsed() < ENDS_INTERVAL) {
+            return;
+        }
+        self.ends_asked = Some(Instant::now());
+        for (partition, end) in &mut self.assigned {
+            match self.consumer.watermarks(partition, ENDS_TIMEOUT) {
+                Ok((_, found)) => *end = Some(found),
+                // The next time will do; the group must not be kept waiting for the others.
+                Err(_) => return,
+            }
+        }
     }
 
     pub(super) fn unassign(&mut self, places: &[Place]) -> Result<(), SourceError> {
         let partitions: Vec<Partition> = places.iter().map(partition).collect();
+        self.assigned.retain(|(assigned, _)| !partitions.contains(assigned));
         self.consumer.unassign(&partitions).map_err(sort)
     }
 

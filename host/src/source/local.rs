@@ -1,5 +1,7 @@
 //! Sources without a broker: files, standard input, made-up records. Read once, from the first record to the last.
 
+use std::time::Duration;
+
 use crate::config::SourceConfig;
 use crate::record::Place;
 
@@ -17,6 +19,7 @@ pub struct LocalSource {
     input: Input,
     places: Option<Vec<Place>>,
     filled: bool,
+    paused: bool,
 }
 
 #[derive(Debug)]
@@ -38,7 +41,7 @@ impl LocalSource {
             Input::Files(files) => files.places(),
             Input::Generate(generate) => generate.places(),
         };
-        Ok(Self { input, places: Some(places), filled: false })
+        Ok(Self { input, places: Some(places), filled: false, paused: false })
     }
 }
 
@@ -48,12 +51,22 @@ impl LocalSource {
             events.push(Event::Assigned(places));
             return Ok(());
         }
+        if self.paused {
+            self.filled = false;
+            std::thread::sleep(Duration::from_millis(wait_ms));
+            return Ok(());
+        }
         let next = match &mut self.input {
             Input::Files(files) => files.next(BATCH_RECORDS_MAX, BATCH_BYTES_MAX)?,
             Input::Generate(generate) => generate.next(BATCH_RECORDS_MAX, wait_ms),
         };
         self.filled = next.as_ref().is_some_and(|batch| batch.rows.len() >= BATCH_RECORDS_MAX);
         events.push(next.map_or(Event::Ended, Event::Batch));
+        Ok(())
+    }
+
+    pub(super) fn pause(&mut self, paused: bool) -> Result<(), SourceError> {
+        self.paused = paused;
         Ok(())
     }
 

@@ -12,6 +12,7 @@ pub use kafka::{KafkaSource, StartAt};
 pub use local::LocalSource;
 pub use memory::MemorySource;
 
+use crate::metrics::ClientFigures;
 use crate::record::{Batch, Place};
 
 /// Why a source can't go on.
@@ -69,6 +70,39 @@ impl Source {
             Self::Kafka(source) => source.filled(),
             Self::Local(source) => source.filled(),
             Self::Memory(source) => source.filled(),
+        }
+    }
+
+    /// Stops handing out records, or goes on; everything else goes its way, so that a group keeps its member.
+    pub fn pause(&mut self, paused: bool) -> Result<(), SourceError> {
+        match self {
+            Self::Kafka(source) => source.pause(paused),
+            Self::Local(source) => source.pause(paused),
+            Self::Memory(_) => Ok(()),
+        }
+    }
+
+    /// True once the source has answered: the group has said which partitions are ours, or the files are open.
+    pub fn answered(&self) -> bool {
+        match self {
+            Self::Kafka(source) => source.answered(),
+            Self::Local(_) | Self::Memory(_) => true,
+        }
+    }
+
+    /// The offset after a partition's last record, as it was last heard of; none where that is unknown.
+    pub fn end_offset(&self, place: &Place) -> Option<i64> {
+        match self {
+            Self::Kafka(source) => source.end_offset(place),
+            Self::Local(_) | Self::Memory(_) => None,
+        }
+    }
+
+    /// What the client says of itself, if there is news.
+    pub fn figures(&mut self) -> Option<ClientFigures> {
+        match self {
+            Self::Kafka(source) => source.figures(),
+            Self::Local(_) | Self::Memory(_) => None,
         }
     }
 

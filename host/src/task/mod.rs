@@ -9,10 +9,10 @@ mod ledger;
 use std::sync::Arc;
 
 pub use dead_letter::DeadLetterLabels;
-pub use ledger::Ledger;
+pub use ledger::{Ledger, Reasons};
 
 use crate::pipeline::{Flow, Pipeline, Run, Stage};
-use crate::plugin::StageError;
+use crate::plugin::{StageError, StageUsage};
 use crate::record::{Batch, Rows};
 
 /// Why a task can't take a batch.
@@ -150,6 +150,11 @@ impl Task {
     /// Everything counted up to the last commit.
     pub fn ledger(&self) -> &Ledger {
         &self.total
+    }
+
+    /// What each stage has used so far, delivered or not; none where it is no plugin.
+    pub fn stage_usage(&self) -> impl Iterator<Item = Option<&StageUsage>> {
+        self.stages.iter().map(Stage::usage)
     }
 
     /// Runs a batch through the pipeline into `out`. The batch must begin where the last one ended.

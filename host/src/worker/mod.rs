@@ -9,11 +9,15 @@
 //! - after a request whose outcome is unknown the producer is made anew before it is used again, and the group is
 //!   asked what was committed.
 
+mod meter;
 mod policy;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Instant;
 
+use meter::Meter;
+pub use meter::{PartitionReading, Readings};
 pub use policy::CommitPolicy;
 
 use crate::pipeline::{Pipeline, Stage};
@@ -75,6 +79,8 @@ pub struct Shared {
     pub row_bytes_max: usize,
     /// When to commit.
     pub policy: CommitPolicy,
+    /// Whether anybody wants the worker's readings.
+    pub metered: bool,
 }
 
 /// What a step did.
@@ -120,6 +126,7 @@ pub struct Worker {
     committed: Vec<(u64, u64)>,
     output: Output,
     events: Vec<Event>,
+    meter: Meter,
 }
 
 /// What is processed and not committed yet.
@@ -139,6 +146,7 @@ impl Worker {
     /// A worker that has no partition yet.
     pub fn new(shared: Shared, source: Source, delivery: Delivery) -> Self {
         let closed = Ledger::new(&shared.pipeline);
+        let meter = Meter::new(shared.pipeline.stages.len(), shared.metered);
         Self {
             shared,
             rules: Rules::default(),
@@ -155,6 +163,7 @@ impl Worker {
             committed: Vec::new(),
             output: Output::default(),
             events: Vec::new(),
+            meter,
         }
     }
 
@@ -180,6 +189,18 @@ impl Worker {
     /// When the records of the last commit were taken, with their number, in batches; empty when asked again.
     pub fn take_committed(&mut self) -> Vec<(u64, u64)> {
         std::mem::take(&mut self.committed)
+    }
+
+    /// What this worker has measured of itself, as of now.
+    pub fn readings(&mut self) -> Readings {
+        self.meter.figures(self.source.figures(), self.delivery.figures());
+        let answers = self.source.answered() && self.awaiting.is_empty() && self.state == State::Running;
+        self.meter.readings(self.tasks.iter(), |place| self.source.end_offset(place), answers)
+    }
+
+    /// Stops taking records, or goes on; what was taken is committed, and the partitions stay ours.
+    pub fn pause(&mut self, paused: bool) -> Result<(), WorkerError> {
+        Ok(self.source.pause(paused)?)
     }
 
     /// Ends what is open without effect, after an error that this worker can't mend.
@@ -292,7 +313,9 @@ impl Worker {
             self.block.since_ms = now_ms;
         }
         let records = batch.rows.len() as u64;
+        let started = Instant::now();
         task.process(&batch, &mut self.output)?;
+        self.meter.batch(&batch, started.elapsed());
         self.source.recycle(batch);
         self.block.records += records;
         self.block.bytes += self.output.bytes() as u64;
@@ -311,8 +334,10 @@ impl Worker {
                 .then(|| Progress { place: place.clone(), next_offset: task.position() })
         };
         let progress: Vec<Progress> = self.tasks.iter().filter_map(moved).collect();
+        let started = Instant::now();
         let committed = self.delivery.commit(&progress, &mut self.source);
         if self.outcome(committed, now_ms)? {
+            self.meter.committed(started.elapsed(), self.block.records);
             self.tasks.values_mut().for_each(Task::commit);
             self.commits += 1;
             self.committed = std::mem::take(&mut self.block.taken);
@@ -345,6 +370,7 @@ impl Worker {
         tracing::warn!("a request's outcome is unknown, asking what was committed: {why}");
         self.state = State::InDoubt { retry_at_ms: now_ms };
         self.discard_polled = true;
+        self.meter.undone(true);
     }
 
     /// Ends the open transaction without effect and puts every task back to its last commit.
@@ -362,6 +388,7 @@ impl Worker {
             }
         }
         self.discard_polled = true;
+        self.meter.undone(false);
         self.block = Block { last_commit_ms: now_ms, ..Block::default() };
         if self.rules.restore_on_abort {
             let starts: Vec<(Place, i64)> = self
@@ -460,6 +487,7 @@ impl Worker {
         for place in places {
             if let Some(task) = self.tasks.remove(place) {
                 self.closed.add(task.ledger());
+                self.meter.close(place, &task);
             }
         }
     }

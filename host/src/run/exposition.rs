@@ -1,0 +1,207 @@
+//! From what the workers published to the metrics of the table.
+
+use crate::metrics::{ClientFigures, Exposition, Format, ProcessUsage};
+use crate::pipeline::StageCounts;
+use crate::plugin::StageUsage;
+use crate::worker::Readings;
+
+use super::sight::StageFact;
+use super::{Progress, Sight};
+
+/// What a stage is called that stands for the outputs: records that are too large for their topic end there.
+const OUTPUT_STAGE: &str = "output";
+/// What became of swaps.
+const SWAP_RESULTS: [&str; 3] = ["done", "refused", "rolled_back"];
+
+/// Everything that is shown, at one moment.
+pub(super) struct Seen {
+    pub(super) stages: Vec<StageFact>,
+    pub(super) outputs: Vec<String>,
+    pub(super) cluster_id: String,
+    pub(super) workers: usize,
+    pub(super) paused: bool,
+    pub(super) now_ms: u64,
+    pub(super) progress: Progress,
+    pub(super) readings: Readings,
+}
+
+/// The text for Prometheus.
+pub(super) fn render(sight: &Sight, seen: &Seen, ready: bool, format: Format) -> String {
+    let mut out = Exposition::new(format, &sight.pipeline);
+    accounting(&mut out, seen);
+    lag(&mut out, seen);
+    times(&mut out, seen);
+    plugins(&mut out, seen);
+    kafka(&mut out, &seen.readings);
+    out.sample("millstream_build", &[env!("CARGO_PKG_VERSION"), &crate::kafka::client_version()], 1.0);
+    out.sample("millstream_ready", &[], f64::from(u8::from(ready)));
+    out.sample("millstream_paused", &[], f64::from(u8::from(seen.paused)));
+    out.sample("millstream_workers", &[], seen.workers as f64);
+    process(&mut out);
+    if sight.lag_exporter_names {
+        lag_exporter(&mut out, seen, sight.group.as_deref().unwrap_or_default());
+    }
+    out.finish()
+}
+
+fn accounting(out: &mut Exposition, seen: &Seen) {
+    let ledger = &seen.progress.ledger;
+    out.sample("millstream_records_in", &[], ledger.records_in as f64);
+    let total = StageCounts {
+        entered: ledger.records_in,
+        forwarded: ledger.forwarded(),
+        filtered: ledger.filtered(),
+        dead_lettered: ledger.dead_lettered(),
+    };
+    for (outcome, count) in outcomes(&total) {
+        out.sample("millstream_records", &[outcome], count as f64);
+    }
+    for (output, count) in seen.outputs.iter().zip(ledger.outputs.iter().chain(std::iter::repeat(&0))) {
+        out.sample("millstream_records_out", &[output], *count as f64);
+    }
+    out.sample("millstream_records_emitted", &[], ledger.emitted as f64);
+    let none = StageCounts::default();
+    let stages = || seen.stages.iter().zip(ledger.stages.iter().chain(std::iter::repeat(&none)));
+    for (stage, counts) in stages() {
+        out.sample("millstream_stage_records_in", &[&stage.name], counts.entered as f64);
+    }
+    for (stage, counts) in stages() {
+        for (outcome, count) in outcomes(counts) {
+            out.sample("millstream_stage_records", &[&stage.name, outcome], count as f64);
+        }
+    }
+    for (stage, reason, count) in ledger.reasons.iter() {
+        let stage = seen.stages.get(stage).map_or(OUTPUT_STAGE, |stage| stage.name.as_str());
+        out.sample("millstream_dead_letters", &[stage, reason], count as f64);
+    }
+    out.sample("millstream_accounting_imbalance_records", &[], ledger.imbalance() as f64);
+}
+
+/// Every outcome that there is, also those that nothing has yet.
+fn outcomes(counts: &StageCounts) -> [(&'static str, u64); 6] {
+    [
+        ("forwarded", counts.forwarded),
+        ("folded", 0),
+        ("filtered", counts.filtered),
+        ("late", 0),
+        ("deduplicated", 0),
+        ("dead_lettered", counts.dead_lettered),
+    ]
+}
+
+fn lag(out: &mut Exposition, seen: &Seen) {
+    out.sample("millstream_source_bytes", &[], seen.readings.source_bytes as f64);
+    per_partition(out, seen, "millstream_consumer_lag_records", &[], |p| p.lag_records().map(|lag| lag as f64));
+    per_partition(out, seen, "millstream_consumer_lag_seconds", &[], |p| p.lag_seconds(seen.now_ms));
+    per_partition(out, seen, "millstream_consumer_committed_offset", &[], |p| Some(p.committed as f64));
+    per_partition(out, seen, "millstream_consumer_end_offset", &[], |p| p.end.map(|end| end as f64));
+    out.sample("millstream_partitions_assigned", &[], seen.readings.partitions.len() as f64);
+}
+
+fn per_partition(
+    out: &mut Exposition,
+    seen: &Seen,
+    name: &'static str,
+    before: &[&str],
+    value: impl Fn(&crate::worker::PartitionReading) -> Option<f64>,
+) {
+    for partition in &seen.readings.partitions {
+        let Some(value) = value(partition) else { continue };
+        let number = partition.place.partition.to_string();
+        out.sample(name, &[before, &[&partition.place.topic, &number]].concat(), value);
+    }
+}
+
+/// Lag as kafka-lag-exporter names it, for dashboards and alerts that know it.
+fn lag_exporter(out: &mut Exposition, seen: &Seen, group: &str) {
+    let of = [seen.cluster_id.as_str(), group];
+    per_partition(out, seen, "kafka_consumergroup_group_offset", &of, |p| Some(p.committed as f64));
+    per_partition(out, seen, "kafka_consumergroup_group_lag", &of, |p| p.lag_records().map(|lag| lag as f64));
+    per_partition(out, seen, "kafka_consumergroup_group_lag_seconds", &of, |p| p.lag_seconds(seen.now_ms));
+    per_partition(out, seen, "kafka_partition_latest_offset", &of[..1], |p| p.end.map(|end| end as f64));
+}
+
+fn times(out: &mut Exposition, seen: &Seen) {
+    let readings = &seen.readings;
+    out.histogram("millstream_end_to_end_latency_seconds", &[], &readings.latency);
+    out.histogram("millstream_batch_duration_seconds", &[], &readings.batch_time);
+    for (stage, usage) in plugin_stages(seen) {
+        out.histogram("millstream_stage_duration_seconds", &[&stage.name], &usage.time);
+    }
+    out.histogram("millstream_commit_duration_seconds", &[], &readings.commit_time);
+    out.histogram("millstream_batch_size_records", &[], &readings.batch_records);
+    out.histogram("millstream_commit_size_records", &[], &readings.commit_records);
+    out.sample("millstream_commits", &["committed"], seen.progress.commits as f64);
+    out.sample("millstream_commits", &["aborted"], readings.aborted as f64);
+    out.sample("millstream_commits", &["in_doubt"], readings.in_doubt as f64);
+}
+
+fn plugin_stages(seen: &Seen) -> impl Iterator<Item = (&StageFact, &StageUsage)> {
+    seen.stages.iter().zip(&seen.readings.stages).filter(|(stage, _)| !stage.digest.is_empty())
+}
+
+fn plugins(out: &mut Exposition, seen: &Seen) {
+    for (stage, _) in plugin_stages(seen) {
+        out.sample("millstream_plugin", &[&stage.name, &stage.plugin, &stage.version, &stage.digest], 1.0);
+    }
+    for (stage, usage) in plugin_stages(seen) {
+        let faults = &usage.faults;
+        let kinds = [
+            ("trap", faults.trap),
+            ("deadline", faults.deadline),
+            ("memory", faults.memory),
+            ("stack", faults.stack),
+            ("bad_output", faults.bad_output),
+            ("batch", usage.batch_faults),
+        ];
+        for (kind, count) in kinds {
+            out.sample("millstream_plugin_faults", &[&stage.name, kind], count as f64);
+        }
+    }
+    let mut each = |name, value: fn(&StageFact, &StageUsage) -> Option<u64>| {
+        for (stage, usage) in plugin_stages(seen) {
+            value(stage, usage).into_iter().for_each(|value| out.sample(name, &[&stage.name], value as f64));
+        }
+    };
+    each("millstream_plugin_suspicions", |_, usage| Some(usage.suspicions));
+    each("millstream_plugin_calls", |_, usage| Some(usage.calls));
+    each("millstream_plugin_instances_started", |_, usage| Some(usage.instances));
+    each("millstream_plugin_memory_peak_bytes", |_, usage| Some(usage.memory_peak_bytes));
+    each("millstream_plugin_memory_limit_bytes", |stage, _| stage.memory_limit_bytes);
+    for result in SWAP_RESULTS {
+        out.sample("millstream_swaps", &[result], 0.0);
+    }
+}
+
+fn kafka(out: &mut Exposition, readings: &Readings) {
+    let clients = [("consumer", &readings.consumer), ("producer", &readings.producer)];
+    for (client, figures) in clients {
+        let kinds = [
+            ("send", figures.send_errors),
+            ("receive", figures.receive_errors),
+            ("timeout", figures.timeouts),
+            ("disconnect", figures.disconnects),
+        ];
+        for (kind, count) in kinds {
+            out.sample("millstream_kafka_errors", &[client, kind], count as f64);
+        }
+    }
+    let mut each = |name, value: fn(&ClientFigures) -> u64| {
+        for (client, figures) in clients {
+            out.sample(name, &[client], value(figures) as f64);
+        }
+    };
+    each("millstream_kafka_queue_records", |figures| figures.queue_records);
+    each("millstream_kafka_queue_bytes", |figures| figures.queue_bytes);
+    each("millstream_kafka_brokers_up", |figures| figures.brokers_up);
+}
+
+fn process(out: &mut Exposition) {
+    let Some(usage) = ProcessUsage::read() else { return };
+    out.sample("process_cpu_seconds", &[], usage.cpu_seconds);
+    out.sample("process_resident_memory_bytes", &[], usage.resident_bytes);
+    out.sample("process_virtual_memory_bytes", &[], usage.virtual_bytes);
+    out.sample("process_open_fds", &[], usage.open_fds);
+    out.sample("process_max_fds", &[], usage.max_fds);
+    out.sample("process_start_time_seconds", &[], usage.start_time_seconds);
+}

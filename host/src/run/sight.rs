@@ -1,0 +1,227 @@
+//! What a run shows of itself while it goes on, and the switches that it obeys.
+//!
+//! Workers publish copies of plain numbers; whoever asks adds them up. Nothing here is on the way of a record.
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use serde_json::{Value, json};
+
+use crate::config::{Config, SourceConfig, StageKind};
+use crate::metrics::Format;
+use crate::worker::Readings;
+
+use super::exposition::{self, Seen};
+use super::{ClusterReport, Prepared, Progress, Published};
+
+/// Over how long rates are told, and how often their ends move.
+const RATE_SPAN: Duration = Duration::from_secs(10);
+const RATE_STEP: Duration = Duration::from_secs(1);
+
+/// What is known of a stage before it runs.
+#[derive(Clone, Debug)]
+pub(super) struct StageFact {
+    pub(super) name: String,
+    pub(super) plugin: String,
+    pub(super) version: String,
+    /// Empty where the stage is no plugin.
+    pub(super) digest: String,
+    pub(super) memory_limit_bytes: Option<u64>,
+}
+
+/// The eyes and the hand brake of one run.
+pub struct Sight {
+    on: bool,
+    started: Instant,
+    pub(super) pipeline: String,
+    pub(super) group: Option<String>,
+    pub(super) lag_exporter_names: bool,
+    stages: Vec<StageFact>,
+    outputs: Vec<String>,
+    paused: AtomicBool,
+    expected: AtomicUsize,
+    cluster_id: Mutex<String>,
+    workers: Mutex<Vec<Published>>,
+    rates: Mutex<VecDeque<(Instant, u64, u64)>>,
+}
+
+impl Sight {
+    pub(super) fn new(config: &Config, prepared: &Prepared) -> Self {
+        let group = match &config.source {
+            SourceConfig::Kafka(kafka) => Some(kafka.group.clone()),
+            _ => None,
+        };
+        Self {
+            on: config.is_observed(),
+            started: Instant::now(),
+            pipeline: config.pipeline.clone(),
+            group,
+            lag_exporter_names: config.observe.as_ref().is_some_and(|observe| observe.lag_exporter_names),
+            stages: facts(config, prepared),
+            outputs: prepared.pipeline.outputs.clone(),
+            paused: AtomicBool::new(false),
+            expected: AtomicUsize::new(0),
+            cluster_id: Mutex::default(),
+            workers: Mutex::default(),
+            rates: Mutex::default(),
+        }
+    }
+
+    /// True where anybody may ask.
+    pub(super) fn is_on(&self) -> bool {
+        self.on
+    }
+
+    pub(super) fn see_cluster(&self, cluster: &ClusterReport) {
+        lock(&self.cluster_id).clone_from(&cluster.cluster_id);
+    }
+
+    /// So many workers are about to start.
+    pub(super) fn expect(&self, workers: usize) {
+        self.expected.store(workers, Ordering::Relaxed);
+    }
+
+    /// One more worker publishes here.
+    pub(super) fn watch(&self, worker: Published) {
+        lock(&self.workers).push(worker);
+    }
+
+    /// True while no records are to be taken.
+    pub fn is_paused(&self) -> bool {
+        self.paused.load(Ordering::Relaxed)
+    }
+
+    /// Stops taking records, or goes on; the group keeps its members.
+    pub fn pause(&self, paused: bool) {
+        if self.paused.swap(paused, Ordering::Relaxed) != paused {
+            tracing::info!("{}", if paused { "paused" } else { "resumed" });
+        }
+    }
+
+    /// Why the run is not ready; `Ok` once source and sinks answer.
+    pub fn ready(&self) -> Result<(), &'static str> {
+        let workers = lock(&self.workers);
+        if workers.is_empty() || workers.len() < self.expected.load(Ordering::Relaxed) {
+            return Err("the sinks have not answered yet");
+        }
+        let answers = |worker: &Published| lock(worker).readings.as_ref().is_some_and(|readings| readings.answers);
+        if workers.iter().all(answers) { Ok(()) } else { Err("the source or the sinks do not answer") }
+    }
+
+    /// Takes note of how far the run is; to be called now and then.
+    pub(super) fn tick(&self, progress: &Progress) {
+        let (now, mut rates) = (Instant::now(), lock(&self.rates));
+        if rates.back().is_some_and(|last| now - last.0 < RATE_STEP) {
+            return;
+        }
+        let ledger = &progress.ledger;
+        rates.push_back((now, ledger.records_in, ledger.outputs.iter().sum()));
+        while rates.len() > 2 && now - rates[1].0 >= RATE_SPAN {
+            rates.pop_front();
+        }
+    }
+
+    /// Records in and out a second, lately.
+    fn rates(&self) -> (f64, f64) {
+        let rates = lock(&self.rates);
+        match (rates.front(), rates.back()) {
+            (Some(first), Some(last)) if last.0 > first.0 => {
+                let seconds = (last.0 - first.0).as_secs_f64();
+                let rate = |last: u64, first: u64| last.saturating_sub(first) as f64 / seconds;
+                (rate(last.1, first.1), rate(last.2, first.2))
+            }
+            _ => (0.0, 0.0),
+        }
+    }
+
+    /// Everything that the workers published, added up.
+    pub(super) fn seen(&self) -> Seen {
+        let mut progress = Progress::default();
+        let mut readings = Readings::new(self.stages.len());
+        let workers = lock(&self.workers);
+        for worker in workers.iter() {
+            let worker = lock(worker);
+            progress.add(&worker.progress);
+            worker.readings.iter().for_each(|worker| readings.add(worker));
+        }
+        readings.partitions.sort_by(|one, other| one.place.cmp(&other.place));
+        Seen {
+            stages: self.stages.clone(),
+            outputs: self.outputs.clone(),
+            cluster_id: lock(&self.cluster_id).clone(),
+            workers: workers.len(),
+            paused: self.is_paused(),
+            now_ms: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_millis() as u64),
+            progress,
+            readings,
+        }
+    }
+
+    /// All metrics, for Prometheus.
+    pub fn metrics(&self, format: Format) -> String {
+        let ready = self.ready().is_ok();
+        exposition::render(self, &self.seen(), ready, format)
+    }
+
+    /// Where the run stands, for people and programs.
+    pub fn status(&self) -> Value {
+        let seen = self.seen();
+        let ledger = &seen.progress.ledger;
+        let stages = self.stages.iter().zip(&ledger.stages).map(|(fact, counts)| {
+            json!({
+                "name": fact.name, "plugin": fact.plugin, "version": fact.version, "digest": fact.digest,
+                "in": counts.entered, "forwarded": counts.forwarded, "filtered": counts.filtered,
+                "dead_lettered": counts.dead_lettered,
+            })
+        });
+        let partitions = seen.readings.partitions.iter().map(|partition| {
+            json!({
+                "topic": &*partition.place.topic, "partition": partition.place.partition,
+                "committed": partition.committed, "end": partition.end,
+                "lag_records": partition.lag_records(), "lag_seconds": partition.lag_seconds(seen.now_ms),
+            })
+        });
+        let (rate_in, rate_out) = self.rates();
+        let state = match (self.is_paused(), self.ready()) {
+            (true, _) => "paused",
+            (false, Ok(())) => "running",
+            (false, Err(_)) => "not ready",
+        };
+        json!({
+            "pipeline": self.pipeline, "version": env!("CARGO_PKG_VERSION"), "state": state,
+            "why": self.ready().err(), "uptime_seconds": self.started.elapsed().as_secs(), "workers": seen.workers,
+            "records": {
+                "in": ledger.records_in, "forwarded": ledger.forwarded(), "filtered": ledger.filtered(),
+                "dead_lettered": ledger.dead_lettered(), "emitted": ledger.emitted, "imbalance": ledger.imbalance(),
+            },
+            "rates": {"in_per_second": rate_in, "out_per_second": rate_out},
+            "latency_p95_seconds": seen.readings.latency.quantile(0.95),
+            "stages": stages.collect::<Vec<_>>(),
+            "partitions": partitions.collect::<Vec<_>>(),
+        })
+    }
+}
+
+fn facts(config: &Config, prepared: &Prepared) -> Vec<StageFact> {
+    let fact = |(stage, (descriptor, digest)): (&crate::config::StageConfig, (&crate::plugin::Descriptor, &str))| {
+        let memory_limit_bytes = match &stage.kind {
+            StageKind::Plugin(plugin) => Some(plugin.limits.memory_bytes),
+            _ => None,
+        };
+        StageFact {
+            name: stage.name.clone(),
+            plugin: descriptor.name.clone(),
+            version: descriptor.version.clone(),
+            digest: digest.to_owned(),
+            memory_limit_bytes,
+        }
+    };
+    config.stages.iter().zip(prepared.descriptors()).map(fact).collect()
+}
+
+/// What was published stays good whoever panicked since.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
