@@ -14,6 +14,7 @@
 //! | [`worker`] | one thread: poll, process, deliver, commit, recover |
 //! | [`source`], [`sink`] | where batches come from, and where outputs go with a commit |
 //! | [`run`] | one pipeline in one process: checks, threads, progress |
+//! | [`http`] | the two listeners: metrics and health, status and control |
 //! | [`project`] | a plugin's project: `millstream new`, `millstream build` |
 //! | [`golden`] | golden cases: records in, records out, compared |
 //! | [`metrics`] | the table of all metrics, counters and histograms, the text that Prometheus reads |
@@ -22,6 +23,7 @@
 pub mod cli;
 pub mod config;
 pub mod golden;
+pub mod http;
 pub mod kafka;
 pub mod memory;
 pub mod metrics;

@@ -5,5 +5,6 @@
 
 pub mod broker;
 pub mod guests;
+pub mod http;
 pub mod process;
 pub mod topics;

@@ -28,6 +28,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("source", &["config", "kafka", "memory", "metrics", "record"]),
     ("sink", &["config", "kafka", "memory", "metrics", "pipeline", "record", "source", "task"]),
     ("worker", &["config", "metrics", "pipeline", "plugin", "record", "sink", "source", "task"]),
+    ("http", &["config", "metrics"]),
     ("project", &["config", "plugin", "record"]),
 ];
 

@@ -11,6 +11,7 @@ mod new;
 mod offsets;
 mod run;
 mod schema;
+mod status;
 mod test;
 mod validate;
 
@@ -56,6 +57,7 @@ enum Command {
     Generate(generate::Args),
     #[command(subcommand)]
     Offsets(offsets::Command),
+    Status(status::Args),
     /// Prints the JSON Schema of a pipeline's file, for editors.
     ConfigSchema,
     /// Says what this machine offers to a pipeline, and what is missing.
@@ -72,6 +74,7 @@ pub fn main() -> ExitCode {
         Command::Build(args) => build::run(&args),
         Command::Generate(args) => generate::run(&args),
         Command::Offsets(command) => offsets::run(&command),
+        Command::Status(args) => status::run(&args),
         Command::ConfigSchema => schema::run(),
         Command::Doctor => doctor::run(),
     };

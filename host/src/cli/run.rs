@@ -27,14 +27,14 @@ pub(super) struct Args {
 
 pub(super) fn run(args: &Args) -> Result<ExitCode> {
     let config = Config::load(&args.file)?;
-    logs::start(&config.logs);
+    let log_switch = Some(logs::start(&config.logs));
     let stop = Arc::new(AtomicBool::new(false));
     for signal in [SIGTERM, SIGINT] {
         // In this order, so that the second signal finds the flag set.
         signal_hook::flag::register_conditional_shutdown(signal, 1, stop.clone()).context("can't handle signals")?;
         signal_hook::flag::register(signal, stop.clone()).context("can't handle signals")?;
     }
-    let options = RunOptions { until_end: args.until_end, progress: args.progress, stop };
+    let options = RunOptions { until_end: args.until_end, progress: args.progress, stop, log_switch };
     let report = run::run(&config, &options)?;
     if args.progress {
         report.print_accounting(&mut std::io::stderr()).context("can't print the accounting")?;

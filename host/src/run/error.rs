@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use crate::http::ListenError;
 use crate::kafka::KafkaError;
 use crate::pipeline::PlanError;
 use crate::plugin::PluginError;
@@ -50,6 +51,9 @@ pub enum RunError {
     /// An input or output can't be opened.
     #[error("{0}")]
     Io(String),
+    /// A listener that the configuration names can't start.
+    #[error(transparent)]
+    Listen(#[from] ListenError),
     /// A source can't start.
     #[error(transparent)]
     Source(#[from] SourceError),

@@ -16,9 +16,10 @@ pub use cluster::{ClusterReport, check_cluster};
 pub use error::RunError;
 pub use plan::Prepared;
 pub use progress::{Progress, Report};
-pub use sight::Sight;
+pub use sight::{LogSwitch, Sight};
 
 use crate::config::{Config, SourceConfig};
+use crate::http::{Server, Service};
 use crate::worker::Readings;
 
 /// How the process is to run.
@@ -30,6 +31,8 @@ pub struct RunOptions {
     pub progress: bool,
     /// Set from outside to end the run in order: process what was taken, commit, leave.
     pub stop: Arc<AtomicBool>,
+    /// Changes the level of logs, where that can be done.
+    pub log_switch: Option<LogSwitch>,
 }
 
 /// How often the end and the progress are looked at.
@@ -39,7 +42,9 @@ const WATCH_INTERVAL: Duration = Duration::from_millis(100);
 pub fn run(config: &Config, options: &RunOptions) -> Result<Report, RunError> {
     let started = Instant::now();
     let prepared = Prepared::new(config)?;
-    let sight = Arc::new(Sight::new(config, &prepared));
+    let sight = Arc::new(Sight::new(config, &prepared, options.log_switch.clone()));
+    let service: Arc<dyn Service> = sight.clone();
+    let _server = Server::start(config.observe.as_ref(), config.admin.as_ref(), &service)?;
     let cluster = cluster::prepare(config)?;
     sight.see_cluster(&cluster);
     let workers = workers::start(config, &prepared, &cluster, &options.stop, (started, &sight))?;

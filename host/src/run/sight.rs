@@ -4,12 +4,13 @@
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use serde_json::{Value, json};
 
-use crate::config::{Config, SourceConfig, StageKind};
+use crate::config::{Config, LogLevel, SourceConfig, StageKind};
+use crate::http::Service;
 use crate::metrics::Format;
 use crate::worker::Readings;
 
@@ -31,9 +32,30 @@ pub(super) struct StageFact {
     pub(super) memory_limit_bytes: Option<u64>,
 }
 
+/// Sets the level of logs, or says why that can't be.
+type SetLevel = dyn Fn(LogLevel) -> Result<(), String> + Send + Sync;
+
+/// What changes the level of logs while the process runs.
+#[derive(Clone)]
+pub struct LogSwitch(Arc<SetLevel>);
+
+impl LogSwitch {
+    /// A switch that calls `set`.
+    pub fn new(set: impl Fn(LogLevel) -> Result<(), String> + Send + Sync + 'static) -> Self {
+        Self(Arc::new(set))
+    }
+}
+
+impl std::fmt::Debug for LogSwitch {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("LogSwitch")
+    }
+}
+
 /// The eyes and the hand brake of one run.
 pub struct Sight {
     on: bool,
+    log_switch: Option<LogSwitch>,
     started: Instant,
     pub(super) pipeline: String,
     pub(super) group: Option<String>,
@@ -48,13 +70,14 @@ pub struct Sight {
 }
 
 impl Sight {
-    pub(super) fn new(config: &Config, prepared: &Prepared) -> Self {
+    pub(super) fn new(config: &Config, prepared: &Prepared, log_switch: Option<LogSwitch>) -> Self {
         let group = match &config.source {
             SourceConfig::Kafka(kafka) => Some(kafka.group.clone()),
             _ => None,
         };
         Self {
             on: config.is_observed(),
+            log_switch,
             started: Instant::now(),
             pipeline: config.pipeline.clone(),
             group,
@@ -91,23 +114,6 @@ impl Sight {
     /// True while no records are to be taken.
     pub fn is_paused(&self) -> bool {
         self.paused.load(Ordering::Relaxed)
-    }
-
-    /// Stops taking records, or goes on; the group keeps its members.
-    pub fn pause(&self, paused: bool) {
-        if self.paused.swap(paused, Ordering::Relaxed) != paused {
-            tracing::info!("{}", if paused { "paused" } else { "resumed" });
-        }
-    }
-
-    /// Why the run is not ready; `Ok` once source and sinks answer.
-    pub fn ready(&self) -> Result<(), &'static str> {
-        let workers = lock(&self.workers);
-        if workers.is_empty() || workers.len() < self.expected.load(Ordering::Relaxed) {
-            return Err("the sinks have not answered yet");
-        }
-        let answers = |worker: &Published| lock(worker).readings.as_ref().is_some_and(|readings| readings.answers);
-        if workers.iter().all(answers) { Ok(()) } else { Err("the source or the sinks do not answer") }
     }
 
     /// Takes note of how far the run is; to be called now and then.
@@ -158,15 +164,35 @@ impl Sight {
             readings,
         }
     }
+}
 
-    /// All metrics, for Prometheus.
-    pub fn metrics(&self, format: Format) -> String {
+impl Service for Sight {
+    fn metrics(&self, format: Format) -> String {
         let ready = self.ready().is_ok();
         exposition::render(self, &self.seen(), ready, format)
     }
 
-    /// Where the run stands, for people and programs.
-    pub fn status(&self) -> Value {
+    fn ready(&self) -> Result<(), &'static str> {
+        let workers = lock(&self.workers);
+        if workers.is_empty() || workers.len() < self.expected.load(Ordering::Relaxed) {
+            return Err("the sinks have not answered yet");
+        }
+        let answers = |worker: &Published| lock(worker).readings.as_ref().is_some_and(|readings| readings.answers);
+        if workers.iter().all(answers) { Ok(()) } else { Err("the source or the sinks do not answer") }
+    }
+
+    fn pause(&self, paused: bool) {
+        if self.paused.swap(paused, Ordering::Relaxed) != paused {
+            tracing::info!("{}", if paused { "paused" } else { "resumed" });
+        }
+    }
+
+    fn set_log_level(&self, level: LogLevel) -> Result<(), String> {
+        let switch = self.log_switch.as_ref().ok_or("the level of logs is fixed here")?;
+        (switch.0)(level)
+    }
+
+    fn status(&self) -> Value {
         let seen = self.seen();
         let ledger = &seen.progress.ledger;
         let stages = self.stages.iter().zip(&ledger.stages).map(|(fact, counts)| {

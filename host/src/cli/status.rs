@@ -1,0 +1,126 @@
+//! `millstream status`: where a running pipeline stands.
+
+use std::fmt::Write as _;
+use std::io::Write;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::{Context, Result};
+use serde_json::Value;
+
+use super::Mistake;
+use crate::config::Secret;
+use crate::http::Client;
+
+/// Asks a running pipeline where it stands: versions, records, rates, lag.
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// Where its `admin` listener is
+    #[arg(long, default_value = "http://127.0.0.1:9465")]
+    admin: String,
+    /// A file with the token, where one is needed
+    #[arg(long)]
+    token_file: Option<PathBuf>,
+    /// A PEM file with the certificate that vouches for the server's, where the system knows none
+    #[arg(long)]
+    ca_file: Option<PathBuf>,
+    /// Print the answer as it is
+    #[arg(long)]
+    json: bool,
+}
+
+pub(super) fn run(args: &Args) -> Result<ExitCode> {
+    let token = args.token_file.as_deref().map(|path| {
+        let text = std::fs::read_to_string(path).with_context(|| format!("can't read {}", path.display()))?;
+        let token = text.trim();
+        if token.is_empty() || !token.bytes().all(|byte| byte.is_ascii_graphic()) {
+            return Err(Mistake(format!("{} holds no token", path.display())).into());
+        }
+        anyhow::Ok(Secret::new(token))
+    });
+    let client = Client::new(&args.admin, token.transpose()?, args.ca_file.as_deref())?;
+    let answer = client.get("/v1/status")?;
+    let mut out = std::io::stdout();
+    if args.json {
+        out.write_all(&answer)?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let status: Value = serde_json::from_slice(&answer).context("the answer is no JSON: is this a millstream?")?;
+    out.write_all(describe(&status).as_bytes())?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The status for people. What the other side calls things is shown without control characters.
+fn describe(status: &Value) -> String {
+    let text = |value: &Value| value.as_str().unwrap_or("-").escape_debug().to_string();
+    let number = |value: &Value| value.as_f64().map_or("-".to_owned(), |number| format!("{number:.0}"));
+    let mut out = String::new();
+    let why = status["why"].as_str().map_or(String::new(), |why| format!(": {}", why.escape_debug()));
+    // Writing to a string can't fail.
+    let _ = writeln!(
+        out,
+        "{}: {}{why}, for {} s, {} workers, millstream {}",
+        text(&status["pipeline"]),
+        text(&status["state"]),
+        number(&status["uptime_seconds"]),
+        number(&status["workers"]),
+        text(&status["version"])
+    );
+    let (records, rates) = (&status["records"], &status["rates"]);
+    let names = ["in", "forwarded", "filtered", "dead_lettered", "emitted", "imbalance"];
+    let counts: Vec<String> =
+        names.iter().map(|name| format!("{} {}", name.replace('_', " "), number(&records[name]))).collect();
+    let _ = writeln!(out, "records  {}", counts.join("  "));
+    let p95 = status["latency_p95_seconds"].as_f64().map_or("-".to_owned(), |p95| format!("{:.0} ms", p95 * 1e3));
+    let (into, out_of) = (number(&rates["in_per_second"]), number(&rates["out_per_second"]));
+    let _ = writeln!(out, "rates    in {into}/s  out {out_of}/s  p95 {p95}");
+    for stage in status["stages"].as_array().into_iter().flatten() {
+        let digest = stage["digest"].as_str().and_then(|digest| digest.get(..12)).unwrap_or("built in");
+        let counts = ["in", "forwarded", "filtered", "dead_lettered"].map(|name| number(&stage[name]));
+        let [entered, forwarded, filtered, dead] = counts;
+        let _ = writeln!(
+            out,
+            "stage    {:<20} {} {} ({digest})  in {entered}  forwarded {forwarded}  filtered {filtered}  dead letters {dead}",
+            text(&stage["name"]),
+            text(&stage["plugin"]),
+            text(&stage["version"]),
+            digest = digest.escape_debug()
+        );
+    }
+    for partition in status["partitions"].as_array().into_iter().flatten() {
+        let lag_seconds = partition["lag_seconds"].as_f64().map_or("-".to_owned(), |lag| format!("{lag:.1}"));
+        let _ = writeln!(
+            out,
+            "{}/{}  committed {}  end {}  lag {} records, {lag_seconds} s",
+            text(&partition["topic"]),
+            number(&partition["partition"]),
+            number(&partition["committed"]),
+            number(&partition["end"]),
+            number(&partition["lag_records"])
+        );
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_status_is_told_in_lines_whatever_is_missing() {
+        let status = json!({
+            "pipeline": "p", "state": "running", "uptime_seconds": 5, "workers": 1, "version": "0.1.0",
+            "records": {"in": 3, "forwarded": 2, "filtered": 1, "dead_lettered": 0, "emitted": 0, "imbalance": 0},
+            "rates": {"in_per_second": 1.5, "out_per_second": 1.0}, "latency_p95_seconds": 0.012,
+            "stages": [{"name": "a\u{1b}[31m", "plugin": "x", "version": "1", "digest": "", "in": 3}],
+            "partitions": [{"topic": "t", "partition": 0, "committed": 3, "end": 4, "lag_records": 1, "lag_seconds": 0.25}],
+        });
+        let text = describe(&status);
+        assert!(text.starts_with("p: running, for 5 s, 1 workers, millstream 0.1.0\nrecords  in 3"), "{text}");
+        assert!(text.contains("p95 12 ms") && text.contains("t/0  committed 3  end 4  lag 1 records, 0.2 s"), "{text}");
+        assert!(!text.contains('\u{1b}'), "{text}");
+        assert!(describe(&json!({})).contains("records"));
+    }
+}

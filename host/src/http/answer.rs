@@ -1,0 +1,163 @@
+//! From a request to its response.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
+use hyper::body::{Body as _, Bytes, Incoming};
+use hyper::header::{ACCEPT, ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderValue, WWW_AUTHENTICATE};
+use hyper::{Request, Response, StatusCode};
+use serde_json::{Value, json};
+
+use super::Service;
+use super::guard::{Guard, Refusal, has_type};
+use super::routes::{ADMIN, Body, OBSERVE, Route, Rule, find};
+use crate::config::LogLevel;
+use crate::metrics::Format;
+
+/// One listener's side of the conversation.
+pub(super) struct Door {
+    service: Arc<dyn Service>,
+    /// None for `observe`, which asks nobody for anything.
+    guard: Option<Guard>,
+}
+
+impl Door {
+    pub(super) fn new(service: Arc<dyn Service>, guard: Option<Guard>) -> Self {
+        Self { service, guard }
+    }
+
+    /// Every request gets an answer.
+    pub(super) async fn answer(&self, request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Infallible> {
+        let rules = if self.guard.is_some() { ADMIN } else { OBSERVE };
+        let answered = match self.admit(rules, &request) {
+            Ok(rule) => self.obey(rule, request).await,
+            Err(refusal) => Err(refusal),
+        };
+        Ok(answered.unwrap_or_else(|refusal| refuse(refusal, rules)))
+    }
+
+    /// Finds what is asked for, and whether the one who asks may.
+    fn admit(&self, rules: &'static [Rule], request: &Request<Incoming>) -> Result<&'static Rule, Refusal> {
+        let headers = request.headers();
+        if let Some(guard) = &self.guard {
+            guard.check_origin(request.uri(), headers)?;
+        }
+        let rule = find(rules, request.method(), request.uri().path()).map_err(|status| match status {
+            StatusCode::NOT_FOUND => (status, "there is nothing of this name"),
+            _ => (status, "this is asked for by another method"),
+        })?;
+        if let Some(guard) = &self.guard {
+            guard.check_token(rule.scope, headers)?;
+        }
+        match rule.body {
+            Some(body) if !has_type(headers, body.content_type) => {
+                Err((StatusCode::UNSUPPORTED_MEDIA_TYPE, "the body must be application/json"))
+            }
+            _ => Ok(rule),
+        }
+    }
+
+    async fn obey(&self, rule: &Rule, request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Refusal> {
+        let accept = request.headers().get(ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or_default();
+        let format = Format::accepted(accept);
+        let body = match rule.body {
+            Some(bounds) => read(request.into_body(), bounds).await?,
+            None => Bytes::new(),
+        };
+        let service = &self.service;
+        Ok(match rule.route {
+            Route::Metrics => text(StatusCode::OK, format.content_type(), service.metrics(format)),
+            Route::Live => text(StatusCode::OK, PLAIN, "ok\n".to_owned()),
+            Route::Ready => match service.ready() {
+                Ok(()) => text(StatusCode::OK, PLAIN, "ok\n".to_owned()),
+                Err(why) => text(StatusCode::SERVICE_UNAVAILABLE, PLAIN, format!("{why}\n")),
+            },
+            Route::Status => value(StatusCode::OK, &service.status()),
+            Route::Pause | Route::Resume => {
+                let paused = rule.route == Route::Pause;
+                object(&body)?;
+                service.pause(paused);
+                value(StatusCode::OK, &json!({"paused": paused}))
+            }
+            Route::LogLevel => match service.set_log_level(log_level(&body)?) {
+                Ok(()) => value(StatusCode::OK, &object(&body)?),
+                Err(why) => value(StatusCode::CONFLICT, &json!({"error": why})),
+            },
+        })
+    }
+}
+
+const PLAIN: &str = "text/plain; charset=utf-8";
+
+/// The whole body, within its bounds.
+async fn read(body: Incoming, bounds: Body) -> Result<Bytes, Refusal> {
+    const TOO_LARGE: Refusal = (StatusCode::PAYLOAD_TOO_LARGE, "the body is too large");
+    let most = bounds.bytes_max as u64;
+    if body.size_hint().lower() > most {
+        return Err(TOO_LARGE);
+    }
+    let whole = Limited::new(body, bounds.bytes_max).collect();
+    match tokio::time::timeout(bounds.timeout.max(Duration::from_millis(1)), whole).await {
+        Err(_) => Err((StatusCode::REQUEST_TIMEOUT, "the body did not come in time")),
+        Ok(Err(why)) if why.is::<LengthLimitError>() => Err(TOO_LARGE),
+        Ok(Err(_)) => Err((StatusCode::BAD_REQUEST, "the body can't be read")),
+        Ok(Ok(whole)) => Ok(whole.to_bytes()),
+    }
+}
+
+/// A command's body: nothing, or a JSON object.
+fn object(body: &[u8]) -> Result<Value, Refusal> {
+    if body.is_empty() {
+        return Ok(json!({}));
+    }
+    let value: Option<Value> = serde_json::from_slice(body).ok();
+    value.filter(Value::is_object).ok_or((StatusCode::BAD_REQUEST, "the body must be a JSON object"))
+}
+
+fn log_level(body: &[u8]) -> Result<LogLevel, Refusal> {
+    let levels = [
+        ("error", LogLevel::Error),
+        ("warn", LogLevel::Warn),
+        ("info", LogLevel::Info),
+        ("debug", LogLevel::Debug),
+        ("trace", LogLevel::Trace),
+    ];
+    let object = object(body)?;
+    let asked = object["level"].as_str().unwrap_or_default();
+    let level = levels.iter().find(|(name, _)| *name == asked).map(|(_, level)| *level);
+    level.ok_or((StatusCode::BAD_REQUEST, "expected {\"level\": …} with error, warn, info, debug or trace"))
+}
+
+fn refuse((status, why): Refusal, rules: &[Rule]) -> Response<Full<Bytes>> {
+    let mut response = value(status, &json!({"error": why}));
+    let headers = response.headers_mut();
+    match status {
+        StatusCode::UNAUTHORIZED => {
+            headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        }
+        StatusCode::METHOD_NOT_ALLOWED => {
+            let mut methods: Vec<&str> = rules.iter().map(|rule| rule.method.as_str()).collect();
+            methods.sort_unstable();
+            methods.dedup();
+            headers.extend(HeaderValue::from_str(&methods.join(", ")).map(|methods| (ALLOW, methods)));
+        }
+        _ => {}
+    }
+    response
+}
+
+fn value(status: StatusCode, value: &Value) -> Response<Full<Bytes>> {
+    text(status, "application/json", format!("{value}\n"))
+}
+
+fn text(status: StatusCode, content_type: &'static str, text: String) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::new(Bytes::from(text)));
+    *response.status_mut() = status;
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.insert("x-content-type-options", HeaderValue::from_static("nosniff"));
+    response
+}

@@ -1,0 +1,102 @@
+//! Every path of the two listeners. A new one is a row here and an arm in `answer`.
+
+use std::time::Duration;
+
+use hyper::{Method, StatusCode};
+
+/// What a request asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Route {
+    Metrics,
+    Live,
+    Ready,
+    Status,
+    Pause,
+    Resume,
+    LogLevel,
+}
+
+/// What a token allows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Scope {
+    Read,
+    Admin,
+}
+
+/// What a write may send. The content types are those that no form of a web page can send.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Body {
+    pub(super) content_type: &'static str,
+    pub(super) bytes_max: usize,
+    pub(super) timeout: Duration,
+}
+
+/// A path with what it takes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Rule {
+    pub(super) method: Method,
+    pub(super) path: &'static str,
+    pub(super) route: Route,
+    pub(super) scope: Scope,
+    /// None for reads, whose bodies are not looked at.
+    pub(super) body: Option<Body>,
+}
+
+/// A command: a small JSON object, or nothing.
+const JSON: Option<Body> =
+    Some(Body { content_type: "application/json", bytes_max: 64 << 10, timeout: Duration::from_secs(10) });
+
+const fn rule(method: Method, path: &'static str, route: Route, scope: Scope, body: Option<Body>) -> Rule {
+    Rule { method, path, route, scope, body }
+}
+
+/// What everybody may see who reaches the port.
+pub(super) static OBSERVE: &[Rule] = &[
+    rule(Method::GET, "/metrics", Route::Metrics, Scope::Read, None),
+    rule(Method::GET, "/livez", Route::Live, Scope::Read, None),
+    rule(Method::GET, "/readyz", Route::Ready, Scope::Read, None),
+];
+
+/// What is asked for by name.
+pub(super) static ADMIN: &[Rule] = &[
+    rule(Method::GET, "/v1/status", Route::Status, Scope::Read, None),
+    rule(Method::POST, "/v1/pause", Route::Pause, Scope::Admin, JSON),
+    rule(Method::POST, "/v1/resume", Route::Resume, Scope::Admin, JSON),
+    rule(Method::PUT, "/v1/log-level", Route::LogLevel, Scope::Admin, JSON),
+];
+
+/// The rule of a request: 404 for a path that is not there, 405 for another method.
+pub(super) fn find(rules: &'static [Rule], method: &Method, path: &str) -> Result<&'static Rule, StatusCode> {
+    let mut of_path = rules.iter().filter(|rule| rule.path == path).peekable();
+    if of_path.peek().is_none() {
+        return Err(StatusCode::NOT_FOUND);
+    }
+    let asked = if method == Method::HEAD { &Method::GET } else { method };
+    of_path.find(|rule| rule.method == *asked).ok_or(StatusCode::METHOD_NOT_ALLOWED)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_and_methods_are_told_apart() {
+        let route = |method, path| find(ADMIN, &method, path).map(|rule| rule.route);
+        assert_eq!(route(Method::GET, "/v1/status"), Ok(Route::Status));
+        assert_eq!(route(Method::HEAD, "/v1/status"), Ok(Route::Status));
+        assert_eq!(route(Method::POST, "/v1/status"), Err(StatusCode::METHOD_NOT_ALLOWED));
+        assert_eq!(route(Method::GET, "/metrics"), Err(StatusCode::NOT_FOUND), "each listener has its own paths");
+    }
+
+    #[test]
+    fn every_write_has_a_bounded_body_of_a_type_that_no_form_sends_and_needs_the_admin() {
+        for rule in OBSERVE.iter().chain(ADMIN) {
+            let write = rule.method != Method::GET;
+            assert_eq!(rule.body.is_some(), write, "{rule:?}");
+            assert!(!write || rule.scope == Scope::Admin, "{rule:?}");
+            let typed = |body: Body| ["application/json", "application/wasm"].contains(&body.content_type);
+            assert!(rule.body.is_none_or(typed), "{rule:?}");
+        }
+        assert!(OBSERVE.iter().all(|rule| rule.method == Method::GET), "observe changes nothing");
+    }
+}
