@@ -127,6 +127,7 @@ impl Group {
             row_bytes_max: 10_000,
             policy: CommitPolicy { min_interval_ms: 10, max_interval_ms: 200, records_max: 20, bytes_max: 1 << 20 },
             metered: true,
+            quality: None,
         };
         let made = Worker::new(shared, Source::Memory(source), Delivery::Memory(delivery)).with_rules(self.rules);
         self.workers.insert(worker, (member, made));

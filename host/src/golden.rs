@@ -239,6 +239,7 @@ fn plugin_alone(plugin: &Path, config_json: &str, file: &Path) -> Result<Config,
         instance: "0".to_owned(),
         observe: None,
         admin: None,
+        quality: None,
         logs: LogsConfig::default(),
     })
 }

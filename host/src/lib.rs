@@ -18,6 +18,7 @@
 //! | [`project`] | a plugin's project: `millstream new`, `millstream build` |
 //! | [`golden`] | golden cases: records in, records out, compared |
 //! | [`metrics`] | the table of all metrics, counters and histograms, the text that Prometheus reads |
+//! | [`quality`] | how fresh, whole and usual the data are on their way |
 //! | [`memory`] | a model of Kafka for simulation |
 
 pub mod cli;
@@ -30,6 +31,7 @@ pub mod metrics;
 pub mod pipeline;
 pub mod plugin;
 pub mod project;
+pub mod quality;
 pub mod record;
 pub mod run;
 pub mod sink;

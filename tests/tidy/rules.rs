@@ -27,8 +27,9 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("memory", &["record", "sink", "source", "task"]),
     ("source", &["config", "kafka", "memory", "metrics", "record"]),
     ("sink", &["config", "kafka", "memory", "metrics", "pipeline", "record", "source", "task"]),
-    ("worker", &["config", "metrics", "pipeline", "plugin", "record", "sink", "source", "task"]),
+    ("worker", &["config", "metrics", "pipeline", "plugin", "quality", "record", "sink", "source", "task"]),
     ("http", &["config", "metrics"]),
+    ("quality", &["config", "metrics", "record"]),
     ("project", &["config", "plugin", "record"]),
 ];
 

@@ -17,6 +17,8 @@ pub(crate) enum Purpose {
     Build,
     /// Starting a real Kafka: tests, `demo --kafka`, benches.
     Kafka,
+    /// The tests of metrics and alerts.
+    Prometheus,
     /// Only for what its description says.
     Optional,
 }
@@ -43,6 +45,9 @@ const NEEDS: &[Need] = &[
     need("Java 17 or newer", Purpose::Kafka, "Kafka runs on it", "openjdk-17-jre-headless", java_is_new_enough),
     need("Maven", Purpose::Kafka, "fetches Kafka's jars", "maven", || answers("mvn", "--version")),
     need("openssl", Purpose::Kafka, "certificates for the tests of TLS", "openssl", || answers("openssl", "version")),
+    need("Prometheus", Purpose::Prometheus, "reads the metrics in tests", "prometheus", || {
+        answers("prometheus", "--version") && answers("promtool", "--version")
+    }),
     need("python3", Purpose::Optional, "plugins in Python", "python3-venv", || answers("python3", "--version")),
 ];
 
@@ -60,7 +65,7 @@ const fn need(
 pub(crate) fn run(workspace: &Workspace, args: &[String]) -> Result<ExitCode> {
     match args {
         [] => {}
-        [flag] if flag == "--install" => install(workspace, &[Purpose::Build, Purpose::Kafka])?,
+        [flag] if flag == "--install" => install(workspace, &[Purpose::Build, Purpose::Kafka, Purpose::Prometheus])?,
         _ => bail!("usage: cargo xtask doctor [--install]"),
     }
     println!("rust: {}", version(workspace));

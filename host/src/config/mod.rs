@@ -11,6 +11,7 @@ mod kafka;
 mod node;
 mod observe;
 mod output;
+mod quality;
 mod schema;
 mod secret;
 mod source;
@@ -31,6 +32,7 @@ pub use observe::{AdminConfig, Listen, ObserveConfig, TlsConfig, Tokens};
 pub use output::{
     DeadLettersConfig, ErrorBudget, FileSinkConfig, KafkaSinkConfig, MAIN_OUTPUT, OutputConfig, SinkConfig,
 };
+pub use quality::{EventTime, QualityConfig, TimeEncoding, WatchedField};
 pub use schema::SCHEMA_JSON;
 pub use secret::Secret;
 pub use source::{
@@ -41,6 +43,7 @@ pub use stage::{
     FieldType, FieldValue, FilterConfig, FilterOp, LimitsConfig, PluginConfig, RouteConfig, SelectConfig, StageConfig,
     StageKind,
 };
+pub use units::rfc3339_ms;
 
 /// A pipeline as its file describes it, checked as far as that goes without plugins and servers.
 #[derive(Clone, Debug, PartialEq)]
@@ -76,6 +79,8 @@ pub struct Config {
     pub observe: Option<ObserveConfig>,
     /// The listener for status and control; `None` where it is off.
     pub admin: Option<AdminConfig>,
+    /// What is watched of the data.
+    pub quality: Option<QualityConfig>,
 }
 
 /// How often a record may arrive.
@@ -154,6 +159,7 @@ const ROOT_KEYS: &[&str] = &[
     "logs",
     "observe",
     "admin",
+    "quality",
 ];
 const COMMIT_KEYS: &[&str] = &["min_interval_ms", "max_interval_ms", "max_records"];
 const LOGS_KEYS: &[&str] = &["format", "level"];
@@ -183,9 +189,9 @@ impl Config {
         Self::read(&At::root(&name, &root))
     }
 
-    /// True where anybody may ask what the workers measure.
+    /// True where anybody may ask what the workers measure, or something is to be watched.
     pub fn is_observed(&self) -> bool {
-        self.observe.is_some() || self.admin.is_some()
+        self.observe.is_some() || self.admin.is_some() || self.quality.is_some()
     }
 
     fn read(at: &At<'_>) -> Result<Self, ConfigError> {
@@ -226,6 +232,7 @@ impl Config {
             logs: fields.or("logs", LogsConfig::default(), LogsConfig::read)?,
             observe: ObserveConfig::read(fields.optional("observe").as_ref())?,
             admin: AdminConfig::read(fields.optional("admin").as_ref())?,
+            quality: fields.any("quality").map(|at| QualityConfig::read(&at)).transpose()?,
             outputs: outputs.into_iter().map(|output| output.1).collect(),
             pipeline,
             source,

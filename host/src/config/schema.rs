@@ -12,7 +12,7 @@ mod tests {
 
     use serde_json::Value;
 
-    use super::super::{COMMIT_KEYS, LOGS_KEYS, ROOT_KEYS, observe, output, source, stage};
+    use super::super::{COMMIT_KEYS, LOGS_KEYS, ROOT_KEYS, observe, output, quality, source, stage};
     use super::*;
 
     /// Every map of the parser with keys of its own, and where the schema has it.
@@ -39,6 +39,8 @@ mod tests {
         ("/$defs/admin", observe::ADMIN_KEYS),
         ("/$defs/tokens", observe::TOKENS_KEYS),
         ("/$defs/tls", observe::TLS_KEYS),
+        ("/$defs/quality", quality::QUALITY_KEYS),
+        ("/$defs/event_time", quality::EVENT_TIME_KEYS),
     ];
 
     #[test]

@@ -42,7 +42,7 @@ fn scaled(number: &str, factor: u64) -> Option<u64> {
 
 /// Milliseconds since 1970 UTC of an RFC 3339 time such as `2026-03-01T10:00:00Z` or `2026-03-01T11:00:00.5+01:00`;
 /// digits beyond the millisecond are cut.
-pub(super) fn rfc3339_ms(text: &str) -> Option<i64> {
+pub fn rfc3339_ms(text: &str) -> Option<i64> {
     let bytes = text.as_bytes();
     if !text.is_ascii() || bytes.len() < 20 {
         return None;

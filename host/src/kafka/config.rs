@@ -68,7 +68,9 @@ pub struct ConsumerSettings {
     pub offset_reset: String,
     /// Most that librdkafka fetches ahead, in KiB.
     pub queue_kib: usize,
-    /// True to be told when the end of a partition is reached.
+    /// True to be told when the end of a partition is reached. For readers that assign by hand only: librdkafka (2.12) takes
+    /// an end that is read in a batch for a record, and goes on *behind* the next one when the partition is paused, as every
+    /// rebalance does.
     pub report_ends: bool,
 }
 

@@ -14,6 +14,8 @@ use crate::record::{Batch, Rows};
 
 /// Emptied buffers that are kept for the next polls.
 const SPARE_ROWS: usize = 8;
+/// How often the client's positions are looked at where it does not report ends.
+const FOLLOW_INTERVAL: Duration = Duration::from_millis(20);
 
 /// A change of the assignment that waits for an answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -99,6 +101,8 @@ pub struct Consumer {
     spare: Vec<Rows>,
     unanswered_commits: usize,
     answered: VecDeque<CommitResult>,
+    /// When positions were last followed; none where the client reports ends.
+    followed: Option<Instant>,
 }
 
 impl Consumer {
@@ -106,7 +110,8 @@ impl Consumer {
     pub fn new(settings: &ConsumerSettings) -> Result<Self, KafkaError> {
         let client = Client::new(Side::Consumer, &settings.properties()?)?;
         let (slots, spare, answered) = (Vec::new(), Vec::new(), VecDeque::new());
-        Ok(Self { client, slots, spare, unanswered_commits: 0, answered })
+        let followed = (!settings.report_ends).then(Instant::now);
+        Ok(Self { client, slots, spare, unanswered_commits: 0, answered, followed })
     }
 
     /// Waits until a broker answers. A reader that assigns by hand starts half a second sooner after this.
@@ -168,12 +173,29 @@ impl Consumer {
                 }
             }
         });
+        if self.followed.is_some_and(|followed| followed.elapsed() >= FOLLOW_INTERVAL) {
+            self.follow_positions();
+        }
         // A transaction's marker at the end is no row, but progress: the batch that says so is empty.
         let moved = |slot: &&mut Slot| !slot.rows.is_empty() || (0..slot.next_offset).contains(&slot.first_offset);
         for slot in self.slots.iter_mut().filter(moved) {
             polled.batches.push(slot.take(self.spare.pop().unwrap_or_default()));
         }
         self.take_events(polled);
+    }
+
+    /// Passes what is no row, such as a transaction's marker, of partitions that brought none: the client is behind it then.
+    fn follow_positions(&mut self) {
+        self.followed = Some(Instant::now());
+        let idle = |slot: &&mut Slot| slot.rows.is_empty() && slot.next_offset >= 0;
+        let slots: Vec<&mut Slot> = self.slots.iter_mut().filter(idle).collect();
+        let partition = |slot: &&mut Slot| Partition { topic: slot.topic.clone(), partition: slot.partition };
+        let partitions: Vec<Partition> = slots.iter().map(partition).collect();
+        // Where they can't be read now, the next time will do.
+        let positions = self.client.positions(&partitions).and_then(|found| known(found, "read positions"));
+        for (slot, position) in slots.into_iter().zip(positions.unwrap_or_default()) {
+            slot.next_offset = position.map_or(slot.next_offset, |found| slot.next_offset.max(found.offset));
+        }
     }
 
     fn take_events(&mut self, polled: &mut Polled) {

@@ -210,7 +210,7 @@ pub static FAMILIES: &[Family] = &[
         Counter,
         "",
         &["result"],
-        "Records that were looked at, and those of them that could not be read.",
+        "Records that were looked at, by whether they could be read.",
     ),
     row(
         "millstream_quality_freshness_seconds",

@@ -93,6 +93,32 @@ pub static STAGE_TIME: Buckets = Buckets {
     per_unit: MICROS_PER_SECOND,
 };
 
+/// How old data are when they arrive, recorded in milliseconds.
+pub static FRESHNESS: Buckets = Buckets {
+    bounds: &[
+        100,
+        500,
+        1_000,
+        2_000,
+        5_000,
+        10_000,
+        20_000,
+        30_000,
+        45_000,
+        60_000,
+        90_000,
+        120_000,
+        180_000,
+        300_000,
+        600_000,
+        1_800_000,
+        3_600_000,
+        6 * 3_600_000,
+        24 * 3_600_000,
+    ],
+    per_unit: 1_000,
+};
+
 /// Numbers of records.
 pub static RECORDS: Buckets =
     Buckets { bounds: &[1, 4, 16, 64, 256, 1_024, 4_096, 16_384, 65_536, 262_144], per_unit: 1 };
@@ -212,7 +238,7 @@ mod tests {
 
     #[test]
     fn buckets_rise_and_reach_from_a_millisecond_to_a_minute() {
-        for buckets in [&LATENCY, &TIME, &STAGE_TIME, &RECORDS] {
+        for buckets in [&LATENCY, &TIME, &STAGE_TIME, &FRESHNESS, &RECORDS] {
             assert!(buckets.bounds.is_sorted() && buckets.bounds.len() < BUCKETS_MAX, "{buckets:?}");
         }
         for buckets in [&LATENCY, &TIME, &STAGE_TIME] {

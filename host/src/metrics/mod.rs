@@ -13,7 +13,7 @@ mod text;
 
 pub use client::{ClientFigures, ClientTotals};
 pub use families::{FAMILIES, Family, Kind, family};
-pub use histogram::{Buckets, Histogram, LATENCY, RECORDS, STAGE_TIME, TIME};
+pub use histogram::{Buckets, FRESHNESS, Histogram, LATENCY, RECORDS, STAGE_TIME, TIME};
 pub use process::ProcessUsage;
 pub use table::markdown;
 pub use text::{Exposition, Format};

@@ -1,8 +1,10 @@
 //! From what the workers published to the metrics of the table.
 
+use crate::config::QualityConfig;
 use crate::metrics::{ClientFigures, Exposition, Format, ProcessUsage};
 use crate::pipeline::StageCounts;
 use crate::plugin::StageUsage;
+use crate::quality::{CHANGES, Counts, Verdict};
 use crate::worker::Readings;
 
 use super::sight::StageFact;
@@ -33,6 +35,9 @@ pub(super) fn render(sight: &Sight, seen: &Seen, ready: bool, format: Format) ->
     times(&mut out, seen);
     plugins(&mut out, seen);
     kafka(&mut out, &seen.readings);
+    if let Some((config, counts, verdict)) = sight.quality() {
+        quality(&mut out, config, &counts, &verdict);
+    }
     out.sample("millstream_build", &[env!("CARGO_PKG_VERSION"), &crate::kafka::client_version()], 1.0);
     out.sample("millstream_ready", &[], f64::from(u8::from(ready)));
     out.sample("millstream_paused", &[], f64::from(u8::from(seen.paused)));
@@ -194,6 +199,32 @@ fn kafka(out: &mut Exposition, readings: &Readings) {
     each("millstream_kafka_queue_records", |figures| figures.queue_records);
     each("millstream_kafka_queue_bytes", |figures| figures.queue_bytes);
     each("millstream_kafka_brokers_up", |figures| figures.brokers_up);
+}
+
+fn quality(out: &mut Exposition, config: &QualityConfig, counts: &Counts, verdict: &Verdict) {
+    let readable = counts.samples - counts.unreadable;
+    for (result, count) in [("readable", readable), ("unreadable", counts.unreadable)] {
+        out.sample("millstream_quality_samples", &[result], count as f64);
+    }
+    if config.event_time.is_some() {
+        out.histogram("millstream_quality_freshness_seconds", &[], &counts.freshness);
+    }
+    for (watched, counts) in config.fields.iter().zip(&counts.fields) {
+        for (state, count) in [("present", counts.present), ("null", counts.null), ("missing", counts.missing)] {
+            out.sample("millstream_quality_field_samples", &[&watched.field, state], count as f64);
+        }
+    }
+    for (watched, ratio) in config.fields.iter().zip(&verdict.null_ratios) {
+        ratio.iter().for_each(|ratio| out.sample("millstream_quality_null_ratio", &[&watched.field], *ratio));
+    }
+    verdict.volume_ratio.into_iter().for_each(|ratio| out.sample("millstream_quality_volume_ratio", &[], ratio));
+    out.sample("millstream_quality_stall_seconds", &[], verdict.stall_seconds);
+    for (change, count) in CHANGES.iter().zip(verdict.drift) {
+        out.sample("millstream_quality_drift", &[change], count as f64);
+    }
+    for (check, field, beyond) in &verdict.breached {
+        out.sample("millstream_quality_breached", &[check, field], f64::from(u8::from(*beyond)));
+    }
 }
 
 fn process(out: &mut Exposition) {

@@ -9,9 +9,10 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use serde_json::{Value, json};
 
-use crate::config::{Config, LogLevel, SourceConfig, StageKind};
+use crate::config::{Config, LogLevel, QualityConfig, SourceConfig, StageKind};
 use crate::http::Service;
 use crate::metrics::Format;
+use crate::quality::{Counts, Verdict, Watch};
 use crate::worker::Readings;
 
 use super::exposition::{self, Seen};
@@ -67,6 +68,16 @@ pub struct Sight {
     cluster_id: Mutex<String>,
     workers: Mutex<Vec<Published>>,
     rates: Mutex<VecDeque<(Instant, u64, u64)>>,
+    quality: Option<Quality>,
+}
+
+/// The watch over the data.
+struct Quality {
+    config: Arc<QualityConfig>,
+    watch: Mutex<Watch>,
+    /// Whether the stream was paused in this window.
+    was_paused: AtomicBool,
+    started_ms: u64,
 }
 
 impl Sight {
@@ -89,6 +100,7 @@ impl Sight {
             cluster_id: Mutex::default(),
             workers: Mutex::default(),
             rates: Mutex::default(),
+            quality: config.quality.clone().map(|config| Quality::new(Arc::new(config))),
         }
     }
 
@@ -122,11 +134,46 @@ impl Sight {
         if rates.back().is_some_and(|last| now - last.0 < RATE_STEP) {
             return;
         }
+        self.watch_quality(progress.ledger.records_in);
         let ledger = &progress.ledger;
         rates.push_back((now, ledger.records_in, ledger.outputs.iter().sum()));
         while rates.len() > 2 && now - rates[1].0 >= RATE_SPAN {
             rates.pop_front();
         }
+    }
+
+    /// Judges the data where a window is over.
+    fn watch_quality(&self, records_in: u64) {
+        let Some(quality) = &self.quality else { return };
+        let now_ms = now_ms();
+        let last =
+            lock(&self.workers).iter().filter_map(|worker| lock(worker).readings.as_ref()?.last_arrival_ms).max();
+        let stalled_ms = now_ms.saturating_sub(last.unwrap_or(quality.started_ms));
+        let paused = self.is_paused();
+        quality.was_paused.fetch_or(paused, Ordering::Relaxed);
+        let mut watch = lock(&quality.watch);
+        watch.note_stall(if paused { 0.0 } else { stalled_ms as f64 / 1e3 });
+        if watch.is_due(now_ms) {
+            let counts = self.quality_counts(&quality.config);
+            watch.tick(now_ms, &counts, records_in, quality.was_paused.swap(paused, Ordering::Relaxed));
+        }
+    }
+
+    /// What the workers' samples looked like, all together.
+    fn quality_counts(&self, config: &QualityConfig) -> Counts {
+        let mut counts = Counts::new(config.fields.len());
+        for worker in lock(&self.workers).iter() {
+            let worker = lock(worker);
+            worker.readings.iter().filter_map(|readings| readings.quality.as_ref()).for_each(|own| counts.add(own));
+        }
+        counts
+    }
+
+    /// The configuration, counts and verdict, where the data are watched.
+    pub(super) fn quality(&self) -> Option<(&QualityConfig, Counts, Verdict)> {
+        let quality = self.quality.as_ref()?;
+        let verdict = lock(&quality.watch).verdict().clone();
+        Some((&quality.config, self.quality_counts(&quality.config), verdict))
     }
 
     /// Records in and out a second, lately.
@@ -159,7 +206,7 @@ impl Sight {
             cluster_id: lock(&self.cluster_id).clone(),
             workers: workers.len(),
             paused: self.is_paused(),
-            now_ms: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_millis() as u64),
+            now_ms: now_ms(),
             progress,
             readings,
         }
@@ -223,11 +270,28 @@ impl Service for Sight {
                 "dead_lettered": ledger.dead_lettered(), "emitted": ledger.emitted, "imbalance": ledger.imbalance(),
             },
             "rates": {"in_per_second": rate_in, "out_per_second": rate_out},
+            "quality_breached": self.quality().map(|(_, _, verdict)| {
+                let beyond = verdict.breached.iter().filter(|breached| breached.2);
+                beyond.map(|(check, field, _)| json!({"check": check, "field": field})).collect::<Vec<_>>()
+            }),
             "latency_p95_seconds": seen.readings.latency.quantile(0.95),
             "stages": stages.collect::<Vec<_>>(),
             "partitions": partitions.collect::<Vec<_>>(),
         })
     }
+}
+
+impl Quality {
+    fn new(config: Arc<QualityConfig>) -> Self {
+        let started_ms = now_ms();
+        let watch = Mutex::new(Watch::new(config.clone(), started_ms));
+        Self { config, watch, was_paused: AtomicBool::new(false), started_ms }
+    }
+}
+
+/// The wall clock.
+fn now_ms() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_millis() as u64)
 }
 
 fn facts(config: &Config, prepared: &Prepared) -> Vec<StageFact> {

@@ -181,6 +181,7 @@ fn shared(config: &Config, prepared: &Prepared, cluster: &ClusterReport, memory:
             bytes_max: memory.producer_kib as u64 * 1024 / 2,
         },
         metered: config.is_observed(),
+        quality: config.quality.clone().map(Arc::new),
     }
 }
 
@@ -198,6 +199,8 @@ fn kafka_source(config: &Config, kafka: &KafkaSourceConfig, memory: &Memory) -> 
         config::GroupProtocol::Consumer => GroupProtocol::Consumer,
     };
     settings.queue_kib = memory.consumer_kib;
+    // With them a rebalance or pause at a partition's end would skip the record that comes next.
+    settings.report_ends = false;
     settings.connection.statistics_interval = statistics_interval(config);
     // Where to begin is decided by us, per partition and in words; librdkafka must never jump on its own.
     settings.offset_reset = "error".to_owned();

@@ -3,15 +3,20 @@
 //! Per record there is one comparison, of its timestamp with the one before; everything else is per batch or commit.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use crate::config::QualityConfig;
 use crate::metrics::{ClientFigures, ClientTotals, Histogram, LATENCY, RECORDS, TIME};
 use crate::plugin::StageUsage;
+use crate::quality::{Census, Counts};
 use crate::record::{Batch, Place};
 use crate::task::Task;
 
 /// The most runs of equal timestamps that are kept for one commit; beyond them neighbours share the older one's.
 const RUNS_MAX: usize = 8_192;
+/// How often the counts of the data's quality are copied, which are large.
+const COPY_INTERVAL_MS: u64 = 500;
 
 /// What a worker has measured; times since 1970 UTC are in milliseconds.
 #[derive(Clone, Debug)]
@@ -44,6 +49,8 @@ pub struct Readings {
     pub answers: bool,
     /// When a record last arrived.
     pub last_arrival_ms: Option<u64>,
+    /// What a sample of the records looked like, some moments ago.
+    pub quality: Option<Arc<Counts>>,
 }
 
 impl Readings {
@@ -64,10 +71,11 @@ impl Readings {
             producer: ClientFigures::default(),
             answers: true,
             last_arrival_ms: None,
+            quality: None,
         }
     }
 
-    /// Adds what another worker measured.
+    /// Adds what another worker measured, but for the samples of the data.
     pub fn add(&mut self, other: &Self) {
         self.latency.add(&other.latency);
         self.batch_time.add(&other.batch_time);
@@ -137,14 +145,19 @@ pub(super) struct Meter {
     closed: Vec<StageUsage>,
     consumer: ClientTotals,
     producer: ClientTotals,
+    census: Option<Census>,
+    /// When the census' counts were last copied.
+    copied_ms: u64,
     /// True where the consumer last said that it is connected to nobody.
     down: bool,
 }
 
 impl Meter {
     /// A meter for a pipeline of so many stages; one that is not `on` measures next to nothing.
-    pub(super) fn new(stages: usize, on: bool) -> Self {
+    pub(super) fn new(stages: usize, on: bool, quality: Option<Arc<QualityConfig>>) -> Self {
         Self {
+            census: quality.map(Census::new),
+            copied_ms: 0,
             on,
             readings: Readings::new(stages),
             pending: Vec::new(),
@@ -165,7 +178,11 @@ impl Meter {
         readings.batch_time.record_time(time);
         readings.batch_records.record(batch.rows.len() as u64, 1);
         readings.source_bytes += batch.rows.bytes() as u64;
-        readings.last_arrival_ms = Some(now_ms());
+        let now_ms = now_ms();
+        readings.last_arrival_ms = Some(now_ms);
+        if let Some(census) = &mut self.census {
+            census.observe(batch, now_ms);
+        }
         let known = batch.rows.timestamps_ms.iter().filter_map(|&ms| u64::try_from(ms).ok());
         let mut ends: Option<(u64, u64)> = None;
         for timestamp in known {
@@ -244,6 +261,10 @@ impl Meter {
             partitions.push(PartitionReading { place: place.clone(), committed, end, waiting_since_ms });
         }
         let (consumer, producer) = (self.consumer.figures(), self.producer.figures());
+        if let Some(census) = self.census.as_ref().filter(|_| now_ms >= self.copied_ms + COPY_INTERVAL_MS) {
+            self.readings.quality = Some(Arc::new(census.counts().clone()));
+            self.copied_ms = now_ms;
+        }
         let answers = answers && !self.down;
         Readings { stages, partitions, consumer, producer, answers, ..self.readings.clone() }
     }
@@ -283,7 +304,7 @@ mod tests {
 
     #[test]
     fn latency_counts_each_record_with_a_timestamp_once_it_is_committed() {
-        let mut meter = Meter::new(0, true);
+        let mut meter = Meter::new(0, true, None);
         let now = now_ms() as i64;
         meter.batch(&batch(&[now, now, now - 10_000, -1]), Duration::ZERO);
         assert_eq!(meter.readings.latency.count(), 0);
@@ -297,7 +318,7 @@ mod tests {
 
     #[test]
     fn what_is_kept_of_a_large_block_is_bounded_and_loses_no_record() {
-        let mut meter = Meter::new(0, true);
+        let mut meter = Meter::new(0, true, None);
         for block in 0..10 {
             let timestamps: Vec<i64> = (0..5_000).map(|i| 1_000_000 + block * 5_000 + i).collect();
             meter.batch(&batch(&timestamps), Duration::ZERO);

@@ -20,6 +20,7 @@ use meter::Meter;
 pub use meter::{PartitionReading, Readings};
 pub use policy::CommitPolicy;
 
+use crate::config::QualityConfig;
 use crate::pipeline::{Pipeline, Stage};
 use crate::record::{Batch, Place};
 use crate::sink::{Delivery, DeliveryError, Progress};
@@ -81,6 +82,8 @@ pub struct Shared {
     pub policy: CommitPolicy,
     /// Whether anybody wants the worker's readings.
     pub metered: bool,
+    /// What is watched of the data.
+    pub quality: Option<Arc<QualityConfig>>,
 }
 
 /// What a step did.
@@ -146,7 +149,7 @@ impl Worker {
     /// A worker that has no partition yet.
     pub fn new(shared: Shared, source: Source, delivery: Delivery) -> Self {
         let closed = Ledger::new(&shared.pipeline);
-        let meter = Meter::new(shared.pipeline.stages.len(), shared.metered);
+        let meter = Meter::new(shared.pipeline.stages.len(), shared.metered, shared.quality.clone());
         Self {
             shared,
             rules: Rules::default(),
