@@ -1,4 +1,4 @@
-//! Runs a bench against a broker: `bench end-to-end|latency|idle --brokers … --millstream … --plugins … --work …`.
+//! Runs a bench against a broker: `bench end-to-end|latency|idle|metrics --brokers … --millstream … --plugins … --work …`.
 //! `cargo xtask bench` builds everything, starts the broker and calls this.
 
 use anyhow::Result;

@@ -47,6 +47,8 @@ pub(super) struct Run<'a> {
     pub(super) output: String,
     pub(super) dead_letters: String,
     pub(super) group: String,
+    /// Further lines of Millstream's configuration.
+    pub(super) more: String,
 }
 
 impl<'a> Run<'a> {
@@ -59,6 +61,7 @@ impl<'a> Run<'a> {
             output: format!("enriched_events-{label}"),
             dead_letters: format!("dlq-{label}"),
             group: format!("clickstream-{label}"),
+            more: String::new(),
         };
         let topics = format!("{}:{PARTITIONS},{}:{PARTITIONS},{}:1", run.input, run.output, run.dead_letters);
         setting.ask_broker("topics", &[("create", &topics)])?;
@@ -104,7 +107,7 @@ impl<'a> Run<'a> {
 
     /// The pipeline of `deploy/pipelines/clickstream.yaml` on this run's topics.
     fn config(&self, exactly_once: bool) -> String {
-        let Self { input, output, dead_letters, group, .. } = self;
+        let Self { input, output, dead_letters, group, more, .. } = self;
         let Setting { brokers, plugins, .. } = self.setting;
         let plugin = |name: &str| plugins.join(format!("{name}.wasm")).display().to_string();
         let (validate, upcast, enrich) = (plugin("validate"), plugin("upcast"), plugin("enrich"));
@@ -133,7 +136,7 @@ dead_letters:
   to: {{kafka: {{topic: {dead_letters}}}}}
 delivery: {delivery}
 instance: {group}
-"
+{more}"
         )
     }
 }

@@ -29,7 +29,8 @@ const END_TIMEOUT: Duration = Duration::from_secs(60);
 /// The figures of a run, in the order of the table.
 const FIGURES: [&str; 4] = ["cpu_s_per_million", "records_per_s", "peak_memory_mb", "first_record_ms"];
 
-type Figures = [f64; FIGURES.len()];
+/// The figures of one run.
+pub(super) type Figures = [f64; FIGURES.len()];
 
 pub(super) fn run(setting: &Setting, args: &Args) -> Result<Vec<Row>> {
     let records: u64 = args.get("records", 2_000_000)?;
@@ -66,7 +67,8 @@ fn row(contender: Contender, runs: &[Figures]) -> Row {
     Row::new(BENCH, contender.name(), figures)
 }
 
-fn one_run(setting: &Setting, run: &Run<'_>, contender: Contender, records: u64) -> Result<Figures> {
+/// One contender's way through all records.
+pub(super) fn one_run(setting: &Setting, run: &Run<'_>, contender: Contender, records: u64) -> Result<Figures> {
     let mut first = first_record(setting, &run.output)?;
     let mut process = Process::start(run.command(Some(records))?, &run.log())?;
     let started = process.started_unix_ms();

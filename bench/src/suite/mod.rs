@@ -8,6 +8,7 @@ mod contender;
 mod end_to_end;
 mod idle;
 mod latency;
+mod metrics;
 mod plugin;
 mod process;
 mod report;
@@ -56,6 +57,7 @@ fn with_broker(args: &Args) -> Result<Vec<report::Row>> {
         "end-to-end" => end_to_end::run(&setting, args),
         "latency" => latency::run(&setting, args),
         "idle" => idle::run(&setting, args),
+        "metrics" => metrics::run(&setting, args),
         other => bail!("there is no bench {other:?}"),
     }
 }
