@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use anyhow::{Result, ensure};
 use millstream::memory::{Chance, Faults, MemoryKafka, Visible};
-use millstream::pipeline::Pipeline;
+use millstream::pipeline::{Pipeline, RowLimits};
 use millstream::record::Rows;
 use millstream::record::json::Pointer;
 use millstream::sink::{Delivery, MemoryDelivery};
@@ -124,7 +124,7 @@ impl Group {
             stages: Arc::new(|| Ok(Vec::new())),
             labels: Arc::new(DeadLetterLabels { pipeline: "simulation".into(), stages: Vec::new() }),
             budget: None,
-            row_bytes_max: 10_000,
+            row_limits: RowLimits::same(10_000),
             policy: CommitPolicy { min_interval_ms: 10, max_interval_ms: 200, records_max: 20, bytes_max: 1 << 20 },
             metered: true,
             quality: None,

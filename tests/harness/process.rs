@@ -34,9 +34,32 @@ impl Millstream {
 
     /// Asks it to end in order, and waits for that.
     pub fn terminate(mut self) -> ExitStatus {
-        let status = Command::new("kill").args(["-TERM", &self.child.id().to_string()]).status().expect("kill runs");
-        assert!(status.success());
+        self.signal("-TERM");
         self.wait(Duration::from_secs(60))
+    }
+
+    /// Stops it as it stands; [`Millstream::thaw`] lets it go on.
+    pub fn freeze(&self) {
+        self.signal("-STOP");
+    }
+
+    /// Lets it go on.
+    pub fn thaw(&self) {
+        self.signal("-CONT");
+    }
+
+    fn signal(&self, signal: &str) {
+        let status = Command::new("kill").args([signal, &self.child.id().to_string()]).status().expect("kill runs");
+        assert!(status.success());
+    }
+
+    /// Waits until `done`; fails the test with the process's log where it ends before, or takes too long.
+    pub fn await_that(&mut self, what: &str, mut done: impl FnMut() -> bool) {
+        let end = Instant::now() + Duration::from_secs(60);
+        while !done() {
+            assert!(Instant::now() < end && self.is_running(), "{what} never comes:\n{}", self.log());
+            std::thread::sleep(Duration::from_millis(20));
+        }
     }
 
     /// Waits until it ends by itself; fails the test with its log where that takes too long.

@@ -127,10 +127,11 @@ fn cluster(report: &ClusterReport) -> String {
         let _ = writeln!(text, "  {:<14}{} partitions", "source", report.source_partitions);
     }
     for (topic, partitions) in &report.partitions {
-        let _ = writeln!(text, "  topic {topic:<20}{partitions} partitions");
+        let bytes = report.message_bytes.get(topic).copied().unwrap_or_default();
+        let _ = writeln!(text, "  topic {topic:<20}{partitions} partitions, records of at most {bytes} bytes");
     }
-    if let Some(bytes) = report.message_bytes_max {
-        let _ = writeln!(text, "  the largest message that all outputs take has {bytes} bytes");
+    for topic in &report.missing {
+        let _ = writeln!(text, "  topic {topic:<20}is not there; a run makes it");
     }
     text
 }

@@ -143,8 +143,11 @@ pub struct ProducerSettings {
     pub compression: String,
     /// How long a row may wait for others before it is sent; a flush or commit ends the wait.
     pub linger: Duration,
-    /// Most bytes of a row with key and headers, and of a request; not above the topics' `max.message.bytes`.
+    /// Most bytes of a row with key and headers: the largest `max.message.bytes` of the topics.
     pub message_max_bytes: usize,
+    /// Most bytes of rows that are sent as one batch, which a topic takes or refuses as a whole: below the smallest
+    /// `max.message.bytes` of the topics. A row that is larger goes alone.
+    pub batch_bytes: usize,
     /// Most that waits to be delivered, in KiB.
     pub queue_kib: usize,
 }
@@ -159,6 +162,7 @@ impl ProducerSettings {
             compression: "lz4".to_owned(),
             linger: Duration::from_millis(5),
             message_max_bytes: 1_000_000,
+            batch_bytes: 1_000_000,
             queue_kib: 64 * 1024,
         }
     }
@@ -180,7 +184,7 @@ impl ProducerSettings {
         set("compression.type", self.compression.clone());
         set("linger.ms", millis(self.linger));
         set("message.max.bytes", self.message_max_bytes.to_string());
-        set("batch.size", "1000000".to_owned());
+        set("batch.size", self.batch_bytes.to_string());
         set("batch.num.messages", "100000".to_owned());
         set("queue.buffering.max.kbytes", self.queue_kib.to_string());
         set("queue.buffering.max.messages", "1000000".to_owned());

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::config::ConsumerSettings;
+use super::config::{Connection, ConsumerSettings};
 use super::error::{Detail, KafkaError, RawError, code};
 use super::native::{Change, Client, GroupMetadata, Message, Side};
 use super::statistics;
@@ -59,18 +59,21 @@ pub struct Polled {
     /// Where records begin that the client can't read: a compression that it was built without, or a broken batch. It stays
     /// at the former for ever; of the latter it may go on behind. Whoever promises to lose nothing stops the partition.
     pub unreadable: Vec<Position>,
+    /// Partitions whose next record is no longer in the log, or not yet; nothing more is read of them.
+    pub out_of_range: Vec<Partition>,
 }
 
 impl Polled {
     /// True where the poll brought nothing at all.
     pub fn is_empty(&self) -> bool {
-        let Self { batches, ends, rebalances, commits, errors, unreadable } = self;
+        let Self { batches, ends, rebalances, commits, errors, unreadable, out_of_range } = self;
         batches.is_empty()
             && ends.is_empty()
             && rebalances.is_empty()
             && commits.is_empty()
             && errors.is_empty()
             && unreadable.is_empty()
+            && out_of_range.is_empty()
     }
 
     fn clear(&mut self) {
@@ -80,6 +83,7 @@ impl Polled {
         self.commits.clear();
         self.errors.clear();
         self.unreadable.clear();
+        self.out_of_range.clear();
     }
 }
 
@@ -97,6 +101,7 @@ struct Slot {
 /// A member of a group, or a reader of partitions assigned by hand. To be used from one thread at a time.
 pub struct Consumer {
     client: Client,
+    connection: Connection,
     slots: Vec<Slot>,
     spare: Vec<Rows>,
     unanswered_commits: usize,
@@ -111,7 +116,8 @@ impl Consumer {
         let client = Client::new(Side::Consumer, &settings.properties()?)?;
         let (slots, spare, answered) = (Vec::new(), Vec::new(), VecDeque::new());
         let followed = (!settings.report_ends).then(Instant::now);
-        Ok(Self { client, slots, spare, unanswered_commits: 0, answered, followed })
+        let connection = settings.connection.clone();
+        Ok(Self { client, connection, slots, spare, unanswered_commits: 0, answered, followed })
     }
 
     /// Waits until a broker answers. A reader that assigns by hand starts half a second sooner after this.
@@ -151,7 +157,7 @@ impl Consumer {
     /// everything paused.
     pub fn poll(&mut self, timeout: Duration, max_rows: usize, polled: &mut Polled) {
         polled.clear();
-        let Polled { ends, errors, unreadable, .. } = polled;
+        let Polled { ends, errors, unreadable, out_of_range, .. } = polled;
         let slots = &mut self.slots;
         let (mut origin, mut at) = ((0, -1), 0);
         self.client.poll(timeout, max_rows, |message| {
@@ -163,6 +169,9 @@ impl Consumer {
                 None => slots[at].push(message),
                 Some(event) if event.code == code::PARTITION_EOF => {
                     ends.push(slots[at].end(message.offset()));
+                }
+                Some(failure) if failure.code == code::OUT_OF_RANGE => {
+                    out_of_range.push(Partition { topic: slots[at].topic.clone(), partition: message.partition() });
                 }
                 Some(failure) => {
                     if is_unreadable(failure.code) {
@@ -252,6 +261,16 @@ impl Consumer {
     /// the second is where the first open transaction begins.
     pub fn watermarks(&self, of: &Partition, timeout: Duration) -> Result<(i64, i64), KafkaError> {
         self.client.watermarks(of, timeout)
+    }
+
+    /// The offset after the last record of a partition, committed or not, which a read_committed client is never told: a
+    /// client that is made for the question asks it.
+    pub fn log_end(&self, of: &Partition, timeout: Duration) -> Result<i64, KafkaError> {
+        let plain = ConsumerSettings::new(self.connection.clone(), "");
+        let settings = ConsumerSettings { read_committed: false, ..plain };
+        let reader = Client::new(Side::Consumer, &settings.properties()?)?;
+        reader.connect(timeout)?;
+        Ok(reader.watermarks(of, timeout)?.1)
     }
 
     /// The same as the last fetch saw them, without asking; `None` before the first fetch.

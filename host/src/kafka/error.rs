@@ -69,6 +69,11 @@ impl KafkaError {
         }
     }
 
+    /// True where the broker knows no such topic.
+    pub fn is_unknown_topic(&self) -> bool {
+        [code::UNKNOWN_TOPIC, code::UNKNOWN_TOPIC_HERE].contains(&self.code())
+    }
+
     /// librdkafka's code, or 0 for a setting's error.
     pub fn code(&self) -> i32 {
         self.detail().map_or(0, |detail| detail.code)
@@ -84,6 +89,7 @@ pub(super) mod code {
     pub(crate) const TIMED_OUT_QUEUE: i32 = -166;
     pub(crate) const QUEUE_FULL: i32 = -184;
     pub(crate) const PARTITION_EOF: i32 = -191;
+    pub(crate) const OUT_OF_RANGE: i32 = -140;
     pub(crate) const AUTHENTICATION: i32 = -169;
     pub(crate) const FATAL: i32 = -150;
     pub(crate) const FENCED: i32 = -144;
@@ -92,6 +98,7 @@ pub(super) mod code {
     pub(crate) const ASSIGN_PARTITIONS: i32 = -175;
     pub(crate) const REVOKE_PARTITIONS: i32 = -174;
     pub(crate) const UNKNOWN_TOPIC: i32 = 3;
+    pub(crate) const UNKNOWN_TOPIC_HERE: i32 = -188;
     pub(crate) const REQUEST_TIMED_OUT: i32 = 7;
     pub(crate) const MESSAGE_TOO_LARGE: i32 = 10;
     pub(crate) const TOPIC_DENIED: i32 = 29;

@@ -14,7 +14,8 @@ mod stage;
 
 pub use builtin::Builtin;
 pub use plan::{Pipeline, PlanError, StageRead, StageSpec};
-pub use run::{DeadRow, Flow, Run, StageCounts};
+pub(crate) use run::header_bytes;
+pub use run::{DeadRow, Flow, RowLimits, Run, StageCounts};
 pub use stage::Stage;
 
 /// Where a row leaves the pipeline: an index in the pipeline's outputs, of which the first is `main`.

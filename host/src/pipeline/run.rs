@@ -1,6 +1,7 @@
 //! A batch's way through all segments.
 
 use std::borrow::Cow;
+use std::sync::Arc;
 
 use crate::plugin::StageError;
 use crate::record::{OptionalBytes, Rows};
@@ -69,11 +70,53 @@ impl StageCounts {
     }
 }
 
+/// The most bytes of a record, key and headers included, that each output and the dead letters take.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RowLimits {
+    outputs: Arc<[usize]>,
+    dead_letters: usize,
+}
+
+impl RowLimits {
+    /// One limit an output, in the pipeline's order, and that of the dead letters.
+    pub fn new(outputs: Vec<usize>, dead_letters: usize) -> Self {
+        Self { outputs: outputs.into(), dead_letters }
+    }
+
+    /// The same limit for all.
+    pub fn same(bytes: usize) -> Self {
+        Self { outputs: Arc::new([]), dead_letters: bytes }
+    }
+
+    /// What an output takes.
+    pub fn output(&self, output: OutputIndex) -> usize {
+        self.outputs.get(usize::from(output)).copied().unwrap_or(self.dead_letters)
+    }
+
+    /// What the dead letters take.
+    pub fn dead_letters(&self) -> usize {
+        self.dead_letters
+    }
+}
+
+impl Default for RowLimits {
+    fn default() -> Self {
+        Self::same(usize::MAX)
+    }
+}
+
+/// What a header costs on the wire beside its name and value, at most.
+const HEADER_OVERHEAD_BYTES: usize = 16;
+
+/// Bytes that a header takes.
+pub(crate) fn header_bytes((name, value): (&[u8], Option<&[u8]>)) -> usize {
+    name.len() + value.map_or(0, <[u8]>::len) + HEADER_OVERHEAD_BYTES
+}
+
 /// What comes of one batch besides the rows that go on.
 #[derive(Debug, Default)]
 pub(super) struct Side {
-    /// The most bytes of a record that the outputs take.
-    pub row_bytes_max: usize,
+    pub limits: RowLimits,
     pub dead: Vec<DeadRow>,
     pub counts: Vec<StageCounts>,
     pub emitted: Emissions,
@@ -100,7 +143,12 @@ pub struct Run {
 impl Run {
     /// Scratch space for a pipeline whose outputs take records of at most `row_bytes_max` bytes, key and headers included.
     pub fn new(row_bytes_max: usize) -> Self {
-        Self { side: Side { row_bytes_max, ..Side::default() }, ..Self::default() }
+        Self::with_limits(RowLimits::same(row_bytes_max))
+    }
+
+    /// The same, where each output has a limit of its own.
+    pub fn with_limits(limits: RowLimits) -> Self {
+        Self { side: Side { limits, ..Side::default() }, ..Self::default() }
     }
 
     /// Runs `rows` through `stages`, which are those of `pipeline`, and leaves what goes out in `out`, in the order
@@ -163,14 +211,14 @@ impl Run {
 
     /// Makes dead letters of the rows that the outputs would not take: they would hold up their whole transaction.
     fn turn_away_oversized(&mut self, stage: usize, out: &mut Flow) {
-        let most = self.side.row_bytes_max;
-        let large = |row: &usize| row_bytes(&out.rows, *row) > most;
-        if !(0..out.rows.len()).any(|row| large(&row)) {
+        let limits = &self.side.limits;
+        if (0..out.rows.len()).all(|row| row_bytes(&out.rows, row) <= limits.output(out.routes[row])) {
             return;
         }
         self.merged.clear();
         for row in 0..out.rows.len() {
             let (source_row, bytes) = (out.source_rows[row], row_bytes(&out.rows, row));
+            let most = limits.output(out.routes[row]);
             if bytes <= most {
                 self.merged.rows.push_from(&out.rows, row);
                 self.merged.push_place(source_row, out.routes[row]);
@@ -223,8 +271,7 @@ impl Flow {
 /// Bytes of a row's key, value and headers.
 fn row_bytes(rows: &Rows, row: usize) -> usize {
     let bytes = |bytes: Option<&[u8]>| bytes.map_or(0, <[u8]>::len);
-    let headers = |rows: &Rows| rows.headers.get(row).map(|(name, value)| name.len() + bytes(value)).sum::<usize>();
-    let headers = if rows.headers.is_empty() { 0 } else { headers(rows) };
+    let headers = if rows.headers.is_empty() { 0 } else { rows.headers.get(row).map(header_bytes).sum() };
     bytes(rows.keys.get(row)) + bytes(rows.values.get(row)) + headers
 }
 

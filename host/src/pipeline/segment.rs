@@ -286,7 +286,11 @@ impl SegmentRun {
             let row = self.call_rows[call_row] as usize;
             let source_row = self.source_rows[row];
             let bytes = emitted.keys.packed.get(i).len() + emitted.values.packed.get(i).len();
-            if bytes > side.row_bytes_max {
+            let output = match emitted.output[i] {
+                MAIN_OUTPUT => super::MAIN,
+                output => spec.outputs[output as usize],
+            };
+            if bytes > side.limits.output(output) {
                 let counts = &mut side.counts[stage];
                 match self.output.verdicts[call_row] {
                     Verdict::Forward => counts.forwarded -= 1,
@@ -300,10 +304,6 @@ impl SegmentRun {
                 side.dead.push(DeadRow { source_row, stage, code: Cow::Borrowed("record_too_large"), detail });
                 continue;
             }
-            let output = match emitted.output[i] {
-                MAIN_OUTPUT => super::MAIN,
-                output => spec.outputs[output as usize],
-            };
             side.emitted.source_rows.push(source_row);
             side.emitted.outputs.push(output);
             side.emitted.keys.push(emitted.keys.get(i));

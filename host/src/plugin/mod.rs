@@ -211,3 +211,22 @@ pub enum StageError {
     #[error("interrupted")]
     Interrupted,
 }
+
+impl PluginError {
+    /// True where the same may succeed a little later: the pool is full, or the clock ran out on a busy machine while a
+    /// plugin started that has started before.
+    pub fn is_transient(&self) -> bool {
+        matches!(self, Self::NoInstance { .. } | Self::Fault { kind: FaultKind::Deadline, .. })
+    }
+}
+
+impl StageError {
+    /// True where the same rows may succeed a little later.
+    pub fn is_transient(&self) -> bool {
+        match self {
+            Self::Instance(why) => why.is_transient(),
+            Self::NotReady(_) => true,
+            Self::Judge { .. } | Self::Input(_) | Self::Interrupted => false,
+        }
+    }
+}

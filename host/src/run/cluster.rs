@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use crate::config::{Config, KafkaConnection, KafkaSourceConfig, SinkConfig, SourceConfig};
-use crate::kafka::{Admin, Connection, Created, KafkaError, Partition, TopicPlan};
+use crate::kafka::{Admin, Connection, Created, KafkaError, Partition, Position, TopicPlan};
 
 use super::RunError;
 
@@ -22,10 +22,10 @@ pub struct ClusterReport {
     pub partitions: BTreeMap<String, i32>,
     /// Partitions of the source's topic; 0 where the source is none.
     pub source_partitions: i32,
-    /// The least `max.message.bytes` of the topics that are written.
-    pub message_bytes_max: Option<usize>,
-    /// Topics that were made.
-    pub created: Vec<String>,
+    /// The largest batch, and so the largest record, that each written topic takes: `max.message.bytes`.
+    pub message_bytes: BTreeMap<String, usize>,
+    /// Topics that are not there yet: `create_topics` is set, and a run makes them.
+    pub missing: Vec<String>,
 }
 
 /// The connection as the Kafka room takes it.
@@ -67,64 +67,67 @@ fn inspect(config: &Config, create: bool) -> Result<ClusterReport, RunError> {
     let doing = format!("reach the cluster at {}", main.brokers);
     report.cluster_id = admin.cluster_id(REQUEST_TIMEOUT).map_err(|why| asking(&doing, why))?;
     if let Some((_, topic)) = source {
-        report.source_partitions = describe(&mut admin, topic, &mut wrong).unwrap_or(0);
+        match describe(&mut admin, topic) {
+            Ok(partitions) => report.source_partitions = partitions,
+            Err(why) => wrong.push(complaint(topic, &why, "create it: `create_topics` makes those that are written")),
+        }
     }
     for (_, topic) in &written {
         if report.partitions.contains_key(*topic) {
             continue;
         }
-        let made = if create { make(&mut admin, topic, report.source_partitions.max(1), &mut wrong) } else { false };
-        if made {
-            report.created.push((*topic).to_owned());
-            await_topic(&mut admin, topic);
+        let mut found = describe(&mut admin, topic);
+        if config.create_topics && found.as_ref().is_err_and(KafkaError::is_unknown_topic) {
+            // Nothing is made for a run that can't begin.
+            if !create || !wrong.is_empty() {
+                report.missing.push((*topic).to_owned());
+                continue;
+            }
+            found = make(&mut admin, topic, report.source_partitions.max(1));
         }
-        let Some(partitions) = describe(&mut admin, topic, &mut wrong) else { continue };
-        report.partitions.insert((*topic).to_owned(), partitions);
+        match found {
+            Ok(partitions) => drop(report.partitions.insert((*topic).to_owned(), partitions)),
+            Err(why) => {
+                wrong.push(complaint(topic, &why, "create it, or set `create_topics: true`"));
+                continue;
+            }
+        }
         let bytes = admin.topic_config(topic, REQUEST_TIMEOUT).ok();
         let bytes = bytes.and_then(|config| config.get("max.message.bytes")?.parse().ok());
-        let bytes = bytes.unwrap_or(DEFAULT_MESSAGE_BYTES_MAX);
-        report.message_bytes_max = Some(report.message_bytes_max.map_or(bytes, |least| least.min(bytes)));
+        report.message_bytes.insert((*topic).to_owned(), bytes.unwrap_or(DEFAULT_MESSAGE_BYTES_MAX));
     }
     if wrong.is_empty() { Ok(report) } else { Err(RunError::Cluster(wrong)) }
 }
 
-/// The topic's number of partitions; where there is none, `wrong` says why.
-fn describe(admin: &mut Admin, topic: &str, wrong: &mut Vec<String>) -> Option<i32> {
-    let answer = admin.describe_topics(&[topic], REQUEST_TIMEOUT).map(|mut topics| topics.pop());
-    match answer {
-        Ok(Some(Ok(info))) => Some(info.partitions),
-        Ok(None) => None,
-        Ok(Some(Err(KafkaError::Denied(detail)))) => {
-            wrong.push(format!(
-                "  topic `{topic}`: not authorised ({detail}); ask for Describe, and Read or Write, on it"
-            ));
-            None
+/// The topic's number of partitions.
+fn describe(admin: &mut Admin, topic: &str) -> Result<i32, KafkaError> {
+    let answer = admin.describe_topics(&[topic], REQUEST_TIMEOUT)?.pop();
+    answer.map_or(Ok(0), |info| info.map(|info| info.partitions))
+}
+
+/// What is wrong with a topic, and what to do.
+fn complaint(topic: &str, why: &KafkaError, advice: &str) -> String {
+    match why {
+        KafkaError::Denied(detail) => {
+            format!("  topic `{topic}`: not authorised ({detail}); ask for Describe, and Read or Write, on it")
         }
-        Ok(Some(Err(why))) | Err(why) => {
-            wrong.push(format!("  topic `{topic}`: {why}; create it, or set `create_topics: true`"));
-            None
-        }
+        why if why.is_unknown_topic() => format!("  topic `{topic}`: there is no such topic; {advice}"),
+        why => format!("  topic `{topic}`: {why}"),
     }
 }
 
-/// Waits until every broker that is asked knows a topic that was just made.
-fn await_topic(admin: &mut Admin, topic: &str) {
-    let deadline = Instant::now() + REQUEST_TIMEOUT;
-    while Instant::now() < deadline && describe(admin, topic, &mut Vec::new()).is_none() {
-        std::thread::sleep(Duration::from_millis(20));
-    }
-}
-
-/// True where the topic is new.
-fn make(admin: &mut Admin, topic: &str, partitions: i32, wrong: &mut Vec<String>) -> bool {
+/// Makes a topic with the broker's defaults and waits until it can be asked for.
+fn make(admin: &mut Admin, topic: &str, partitions: i32) -> Result<i32, KafkaError> {
     let plan = TopicPlan { name: topic.to_owned(), partitions, replication: -1, config: BTreeMap::new() };
-    let answer = admin.create_topics(&[plan], REQUEST_TIMEOUT).map(|mut answers| answers.pop());
-    match answer {
-        Ok(Some(Ok(Created::New))) => true,
-        Ok(Some(Ok(Created::Existing)) | None) => false,
-        Ok(Some(Err(why))) | Err(why) => {
-            wrong.push(format!("  topic `{topic}` can't be created: {why}"));
-            false
+    admin.create_topics(&[plan], REQUEST_TIMEOUT)?.pop().unwrap_or(Ok(Created::Existing))?;
+    tracing::info!("topic `{topic}` was made, with {partitions} partitions");
+    let deadline = Instant::now() + REQUEST_TIMEOUT;
+    loop {
+        match describe(admin, topic) {
+            Err(why) if why.is_unknown_topic() && Instant::now() < deadline => {
+                std::thread::sleep(Duration::from_millis(20));
+            }
+            found => return found,
         }
     }
 }
@@ -144,8 +147,7 @@ impl Ends {
     pub(super) fn new(source: &KafkaSourceConfig) -> Result<Self, RunError> {
         let mut admin =
             Admin::new(&Connection::from(&source.connection)).map_err(|why| asking("read the topic's end", why))?;
-        let mut wrong = Vec::new();
-        let partitions = describe(&mut admin, &source.topic, &mut wrong).ok_or(RunError::Cluster(wrong))?;
+        let partitions = describe(&mut admin, &source.topic).map_err(|why| asking("read the topic's end", why))?;
         let mut ends = Vec::new();
         for partition in 0..partitions {
             let place = Partition::new(source.topic.as_str(), partition);
@@ -158,8 +160,7 @@ impl Ends {
         Ok(Self { admin, group: source.group.clone(), ends })
     }
 
-    /// True once the group has committed everything before the ends. A transaction's marker at the very end is no
-    /// record, so that an offset one short of it will do where nothing follows.
+    /// True once the group has committed everything before the ends.
     pub(super) fn reached(&mut self) -> Result<bool, RunError> {
         let places: Vec<Partition> = self.ends.iter().map(|(place, _)| place.clone()).collect();
         let offsets = match self.admin.group_offsets(&self.group, &places, REQUEST_TIMEOUT) {
@@ -167,9 +168,17 @@ impl Ends {
             Err(KafkaError::Retriable(_) | KafkaError::TimedOut(_)) => return Ok(false),
             Err(why) => return Err(asking("read the group's offsets", why)),
         };
-        let done = |((_, end), position): (&(Partition, i64), &Option<crate::kafka::Position>)| {
-            position.as_ref().is_some_and(|position| position.offset >= *end)
+        let done = |((place, end), position): (&(Partition, i64), &Option<Position>)| {
+            position
+                .as_ref()
+                .is_some_and(|position| position.offset == *end || self.passed(place, *end, position.offset))
         };
         Ok(self.ends.iter().zip(&offsets).all(done))
+    }
+
+    /// True where the group is behind the end that was aimed at; not where it is behind all that there is, which the
+    /// worker mends or refuses.
+    fn passed(&self, place: &Partition, end: i64, offset: i64) -> bool {
+        offset > end && self.admin.watermarks(place, REQUEST_TIMEOUT).is_ok_and(|(_, now)| offset <= now)
     }
 }

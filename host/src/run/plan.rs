@@ -1,12 +1,14 @@
 //! Loads the plugins and checks the chain as a whole.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use crate::config::{Config, PluginConfig, SinkConfig, StageConfig, StageKind};
 use crate::pipeline::{Builtin, Pipeline, Stage, StageSpec};
 use crate::plugin::{Descriptor, Limits, Plugin, PluginError, Runtime, RuntimeConfig, StageRunner, user_cache_dir};
 use crate::record::json::Pointer;
 use crate::task::DeadLetterLabels;
+use crate::worker::StageFactory;
 
 use super::RunError;
 use super::workers::WORKERS_MAX;
@@ -60,9 +62,14 @@ impl Prepared {
     }
 
     /// Makes the stages of a task.
-    pub fn factory(&self) -> crate::worker::StageFactory {
-        let stages = self.stages.clone();
-        Arc::new(move || stages.iter().map(Loaded::stage).collect())
+    pub fn factory(&self) -> StageFactory {
+        self.factory_until(&Arc::default())
+    }
+
+    /// The same; while `stop` is raised they begin no further call of a plugin, so that one that hangs holds nothing up.
+    pub(super) fn factory_until(&self, stop: &Arc<AtomicBool>) -> StageFactory {
+        let (stages, stop) = (self.stages.clone(), stop.clone());
+        Arc::new(move || stages.iter().map(|stage| stage.stage(&stop)).collect())
     }
 }
 
@@ -76,10 +83,11 @@ impl Loaded {
         Ok(Self { descriptor, digest: String::new(), make: Make::Builtin(stage.kind.clone()) })
     }
 
-    fn stage(&self) -> Result<Stage, PluginError> {
+    fn stage(&self, stop: &Arc<AtomicBool>) -> Result<Stage, PluginError> {
         match &self.make {
             Make::Plugin { plugin, config_json, limits } => {
-                let runner = StageRunner::new(plugin.clone(), config_json, limits.clone())?;
+                let mut runner = StageRunner::new(plugin.clone(), config_json, limits.clone())?;
+                runner.set_interrupt(stop.clone());
                 Ok(Stage::Plugin(Box::new(runner)))
             }
             // It could be made when it was checked.

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use crate::config::{self, Config, KafkaConnection, KafkaSourceConfig, OutOfRange, SinkConfig, SourceConfig, Start};
 use crate::kafka::{Consumer, ConsumerSettings, GroupProtocol, KafkaError, Producer, ProducerSettings};
+use crate::pipeline::RowLimits;
 use crate::sink::{Delivery, FileSink, Outputs, Target};
 use crate::source::{KafkaSource, LocalSource, Source, StartAt};
 use crate::task::ErrorBudget;
@@ -55,7 +56,7 @@ pub(super) fn start(
     let workers = (0..count).map(|index| {
         let delivery = delivery(config, cluster, &memory, index)?;
         let source = source(config, &memory)?;
-        let worker = Worker::new(shared(config, prepared, cluster, &memory), source, delivery);
+        let worker = Worker::new(shared(config, prepared, cluster, (&memory, stop)), source, delivery);
         let published = Published::default();
         sight.watch(published.clone());
         let (own, stop, sight) = (published.clone(), stop.clone(), sight.clone());
@@ -164,16 +165,21 @@ fn cgroup_limit_bytes() -> u64 {
     group.or_else(machine).unwrap_or(1024 * MIB)
 }
 
-fn shared(config: &Config, prepared: &Prepared, cluster: &ClusterReport, memory: &Memory) -> Shared {
+fn shared(
+    config: &Config,
+    prepared: &Prepared,
+    cluster: &ClusterReport,
+    (memory, stop): (&Memory, &Arc<AtomicBool>),
+) -> Shared {
     Shared {
         pipeline: prepared.pipeline.clone(),
-        stages: prepared.factory(),
+        stages: prepared.factory_until(stop),
         labels: prepared.labels.clone(),
         budget: config.dead_letters.stop_above.map(|budget| ErrorBudget {
             share: f64::from(budget.share_per_million) / 1e6,
             records: budget.over_records,
         }),
-        row_bytes_max: cluster.message_bytes_max.map_or(usize::MAX, |most| most.saturating_sub(RECORD_OVERHEAD_BYTES)),
+        row_limits: row_limits(config, cluster),
         policy: CommitPolicy {
             min_interval_ms: config.commit.min_interval_ms,
             max_interval_ms: config.commit.max_interval_ms,
@@ -183,6 +189,17 @@ fn shared(config: &Config, prepared: &Prepared, cluster: &ClusterReport, memory:
         metered: config.is_observed(),
         quality: config.quality.clone().map(Arc::new),
     }
+}
+
+/// What each output's topic takes; other targets take anything.
+fn row_limits(config: &Config, cluster: &ClusterReport) -> RowLimits {
+    let limit = |sink: &SinkConfig| match sink {
+        SinkConfig::Kafka(kafka) => cluster.message_bytes.get(&kafka.topic).copied(),
+        _ => None,
+    };
+    let limit = |sink| limit(sink).map_or(usize::MAX, |bytes| bytes.saturating_sub(RECORD_OVERHEAD_BYTES));
+    let outputs = config.outputs.iter().map(|output| limit(&output.sink)).collect();
+    RowLimits::new(outputs, limit(&config.dead_letters.to))
 }
 
 fn source(config: &Config, memory: &Memory) -> Result<Source, RunError> {
@@ -259,11 +276,14 @@ fn producer(
 ) -> Result<Producer, RunError> {
     let id = worker.map(|worker| format!("{}-{}-{worker}", config.pipeline, config.instance)).unwrap_or_default();
     let mut settings = ProducerSettings::new(cluster::connection(connection, config), id);
-    settings.queue_kib = memory.producer_kib;
     settings.connection.statistics_interval = statistics_interval(config);
-    if let Some(bytes) = cluster.message_bytes_max {
-        settings.message_max_bytes = bytes;
+    let sizes = || cluster.message_bytes.values().copied();
+    if let (Some(least), Some(most)) = (sizes().min(), sizes().max()) {
+        settings.message_max_bytes = most;
+        settings.batch_bytes = settings.batch_bytes.min(least.saturating_sub(RECORD_OVERHEAD_BYTES)).max(1);
     }
+    // A queue that can't hold the largest record twice would never take it.
+    settings.queue_kib = memory.producer_kib.max(settings.message_max_bytes / 512);
     Producer::new(settings, PRODUCER_TIMEOUT).map_err(|why| failed("make a producer", why))
 }
 

@@ -1,8 +1,8 @@
 //! Files and standard output: a line of JSON a record.
 //!
 //! A run that ends (files or made-up records in, files out) is a rewrite: lines go to `NAME.partial`, which takes the
-//! place of `NAME` when the run is over. A run that was killed has visibly left nothing but `.partial`, and the next
-//! one writes the same bytes anew. A run without end (Kafka in) appends to `NAME` itself, since what it wrote before is
+//! place of `NAME` when the source has ended. A run that was killed or stopped before has visibly left nothing but
+//! `.partial`, and the next one writes the same bytes anew. A run without end (Kafka in) appends to `NAME` itself, since what it wrote before is
 //! committed; lines are on the disk before the offsets are committed, so none is lost, and after a failure some may be
 //! there twice.
 
@@ -110,6 +110,18 @@ impl FileSink {
             }
             Out::Append { file, path } => file.sync_all().map_err(|error| about(path, &error)),
             Out::Stdout(_) => Ok(()),
+        }
+    }
+
+    /// Ends an output that is not whole. One that was to take another's place stays under `.partial`.
+    pub fn leave(mut self) -> io::Result<()> {
+        self.flush()?;
+        match &self.out {
+            Out::Rewrite { partial, .. } => {
+                tracing::warn!("{} is a part of the output: the run was stopped before its end", partial.display());
+                Ok(())
+            }
+            Out::Append { .. } | Out::Stdout(_) => self.finish(),
         }
     }
 

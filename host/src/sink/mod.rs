@@ -89,10 +89,10 @@ impl Delivery {
         }
     }
 
-    /// Finishes.
-    pub fn close(&mut self) -> Result<(), DeliveryError> {
+    /// Finishes; `cut_short` where the source was to end and did not, so that the outputs are not whole.
+    pub fn close(&mut self, cut_short: bool) -> Result<(), DeliveryError> {
         match self {
-            Self::Outputs(outputs) => outputs.close(),
+            Self::Outputs(outputs) => outputs.close(cut_short),
             Self::Memory(delivery) => delivery.abort(),
         }
     }

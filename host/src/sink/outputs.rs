@@ -194,10 +194,11 @@ impl Outputs {
         self.producer.as_mut()?.take_statistics()
     }
 
-    pub(super) fn close(&mut self) -> Result<(), DeliveryError> {
+    pub(super) fn close(&mut self, cut_short: bool) -> Result<(), DeliveryError> {
         self.abort()?;
         for file in self.files.drain(..) {
-            file.finish().map_err(|error| DeliveryError::Fatal(error.to_string()))?;
+            let ended = if cut_short { file.leave() } else { file.finish() };
+            ended.map_err(|error| DeliveryError::Fatal(error.to_string()))?;
         }
         Ok(())
     }

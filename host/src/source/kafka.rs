@@ -99,6 +99,10 @@ impl KafkaSource {
                 polled.errors.first().map_or("the client does not say why".to_owned(), ToString::to_string)
             )));
         }
+        // The log lost what a partition was to read next: the partition starts anew, where `starts` allows it.
+        for lost in polled.out_of_range.drain(..) {
+            events.extend([Event::Lost(vec![place(&lost)]), Event::Assigned(vec![place(&lost)])]);
+        }
         polled.errors.drain(..).try_for_each(|error| match error {
             KafkaError::Fenced(_) | KafkaError::Denied(_) | KafkaError::Setting { .. } => {
                 Err(SourceError::Fatal(error.to_string()))
@@ -126,30 +130,47 @@ impl KafkaSource {
 
     pub(super) fn starts(&mut self, places: &[Place]) -> Result<Vec<(Place, i64)>, SourceError> {
         let committed = self.committed(places)?;
-        let start = |(place, committed): (&Place, Option<i64>)| {
+        let (mut starts, mut moving) = (Vec::new(), Vec::new());
+        for (place, committed) in places.iter().zip(committed) {
             let (first, end) = self.consumer.watermarks(&partition(place), REQUEST_TIMEOUT).map_err(sort)?;
             let offset = match committed {
-                Some(offset) => self.in_range(place, offset, first)?,
+                Some(offset) => self.in_range(place, offset, (first, end))?,
                 None => self.first_start(place, first, end)?,
             };
-            Ok((place.clone(), offset))
-        };
-        places.iter().zip(committed).map(start).collect()
+            if committed.is_none() && self.start != StartAt::Earliest {
+                moving.push((place.clone(), offset));
+            }
+            starts.push((place.clone(), offset));
+        }
+        // The end and the first record of a time move on: where such a start was not noted, a restart before the first
+        // record would begin elsewhere, and skip what came between.
+        if !moving.is_empty() {
+            self.commit(&moving).map_err(sort)?;
+        }
+        Ok(starts)
     }
 
-    fn in_range(&self, place: &Place, offset: i64, first: i64) -> Result<i64, SourceError> {
-        if offset >= first {
+    /// The committed offset where the log still holds it, or else where to go on.
+    fn in_range(&self, place: &Place, offset: i64, (first, end): (i64, i64)) -> Result<i64, SourceError> {
+        // `end` is where the first open transaction begins; the group may have been set behind that.
+        let log_end = || self.consumer.log_end(&partition(place), REQUEST_TIMEOUT).map_err(sort);
+        let end = if offset > end { log_end()? } else { end };
+        if (first..=end).contains(&offset) {
             return Ok(offset);
         }
-        let lost = first - offset;
+        let what = if offset < first {
+            let lost = first - offset;
+            format!("the broker's first record is at {first}: {lost} offsets are gone before they were read")
+        } else {
+            format!("the partition ends at {end}: the topic was made anew, or the group was set ahead")
+        };
         if !self.skip_lost {
             return Err(SourceError::Fatal(format!(
-                "{place}: the group is at offset {offset}, but the broker's first record is at {first}: {lost} offsets \
-                 are gone before they were read. To go on at {first} set `source.kafka.on_out_of_range: earliest`, or \
-                 move the group with `millstream offsets reset`"
+                "{place}: the group is at offset {offset}, but {what}. To go on at {first} set \
+                 `source.kafka.on_out_of_range: earliest`, or move the group with `millstream offsets reset`"
             )));
         }
-        tracing::warn!("{place}: {lost} offsets are gone before they were read, going on at {first}");
+        tracing::warn!("{place}: the group is at offset {offset}, but {what}; going on at {first}");
         Ok(first)
     }
 

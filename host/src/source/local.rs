@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::config::SourceConfig;
+use crate::config::{GenerateConfig, SourceConfig};
 use crate::record::Place;
 
 use super::files::FilesSource;
@@ -20,6 +20,9 @@ pub struct LocalSource {
     places: Option<Vec<Place>>,
     filled: bool,
     paused: bool,
+    /// The same can be read again, up to an end.
+    repeatable: bool,
+    ended: bool,
 }
 
 #[derive(Debug)]
@@ -41,7 +44,12 @@ impl LocalSource {
             Input::Files(files) => files.places(),
             Input::Generate(generate) => generate.places(),
         };
-        Ok(Self { input, places: Some(places), filled: false, paused: false })
+        let repeatable = match config {
+            SourceConfig::Files(_) => true,
+            SourceConfig::Generate(GenerateConfig::Clickstream(made_up)) => made_up.records.is_some(),
+            SourceConfig::Stdin(_) | SourceConfig::Kafka(_) => false,
+        };
+        Ok(Self { input, places: Some(places), filled: false, paused: false, repeatable, ended: false })
     }
 }
 
@@ -61,6 +69,7 @@ impl LocalSource {
             Input::Generate(generate) => generate.next(BATCH_RECORDS_MAX, wait_ms),
         };
         self.filled = next.as_ref().is_some_and(|batch| batch.rows.len() >= BATCH_RECORDS_MAX);
+        self.ended = next.is_none();
         events.push(next.map_or(Event::Ended, Event::Batch));
         Ok(())
     }
@@ -72,6 +81,10 @@ impl LocalSource {
 
     pub(super) fn filled(&self) -> bool {
         self.filled
+    }
+
+    pub(super) fn is_cut_short(&self) -> bool {
+        self.repeatable && !self.ended
     }
 
     pub(super) fn starts(&self, places: &[Place]) -> Vec<(Place, i64)> {

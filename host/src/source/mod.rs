@@ -159,6 +159,11 @@ impl Source {
         }
     }
 
+    /// True where the source has an end that was not reached, and the next run will read it all again.
+    pub fn is_cut_short(&self) -> bool {
+        matches!(self, Self::Local(source) if source.is_cut_short())
+    }
+
     /// Leaves the group.
     pub fn close(&mut self) -> Result<(), SourceError> {
         match self {

@@ -2,7 +2,7 @@
 
 use std::io::Write as _;
 
-use crate::pipeline::DeadRow;
+use crate::pipeline::{DeadRow, header_bytes};
 use crate::record::{Batch, Rows};
 
 /// The most bytes of a reason that go into a header.
@@ -49,21 +49,35 @@ impl DeadLetterLabels {
     }
 }
 
-/// Appends a row as it came, or as much of it as `room` bytes hold; returns how many bytes are missing.
+/// Appends a row as it came, or as much of it as `room` bytes hold: the key first, then the headers that fit, then the
+/// value's beginning. Returns how many bytes are missing.
 fn push_original(to: &mut Rows, from: &Rows, row: usize, room: usize) -> usize {
     let bytes = |bytes: Option<&[u8]>| bytes.map_or(0, <[u8]>::len);
-    let headers: usize = from.headers.get(row).map(|(name, value)| name.len() + bytes(value)).sum();
     let (key, value) = (from.keys.get(row), from.values.get(row));
-    let whole = headers + bytes(key) + bytes(value);
+    let headers = || from.headers.get(row);
+    let whole = headers().map(header_bytes).sum::<usize>() + bytes(key) + bytes(value);
     if whole <= room {
         to.push_from(from, row);
         return 0;
     }
-    let key = key.map(|key| &key[..key.len().min(room)]);
-    let left = room - bytes(key);
-    let value = value.map(|value| &value[..value.len().min(left)]);
-    to.push(from.offsets[row], from.timestamps_ms[row], key, value);
-    whole - bytes(key) - bytes(value)
+    let key_cut = key.map(|key| &key[..key.len().min(room)]);
+    let mut left = room - bytes(key_cut);
+    let (mut kept, mut missing) = (Vec::new(), bytes(key) - bytes(key_cut));
+    for header in headers() {
+        match left.checked_sub(header_bytes(header)) {
+            Some(rest) => {
+                left = rest;
+                kept.push(header);
+            }
+            None => missing += header.0.len() + bytes(header.1),
+        }
+    }
+    let value_cut = value.map(|value| &value[..value.len().min(left)]);
+    missing += bytes(value) - bytes(value_cut);
+    let at = to.len();
+    to.push(from.offsets[row], from.timestamps_ms[row], key_cut, value_cut);
+    kept.into_iter().for_each(|(name, value)| to.headers.push(at, name, value));
+    missing
 }
 
 /// The longest prefix of `text` within the bound.

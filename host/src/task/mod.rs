@@ -11,7 +11,7 @@ use std::sync::Arc;
 pub use dead_letter::DeadLetterLabels;
 pub use ledger::{Ledger, Reasons};
 
-use crate::pipeline::{Flow, Pipeline, Run, Stage};
+use crate::pipeline::{Flow, Pipeline, RowLimits, Run, Stage};
 use crate::plugin::{StageError, StageUsage};
 use crate::record::{Batch, Rows};
 
@@ -95,7 +95,7 @@ pub struct Task {
     budget: Option<ErrorBudget>,
     stages: Vec<Stage>,
     run: Run,
-    row_bytes_max: usize,
+    row_limits: RowLimits,
     /// The next offset, and where a restart would begin.
     position: i64,
     committed: i64,
@@ -115,7 +115,7 @@ impl Task {
         pipeline: Arc<Pipeline>,
         stages: Vec<Stage>,
         labels: Arc<DeadLetterLabels>,
-        (budget, row_bytes_max): (Option<ErrorBudget>, usize),
+        (budget, row_limits): (Option<ErrorBudget>, RowLimits),
     ) -> Self {
         let pending = Ledger::new(&pipeline);
         let total = pending.clone();
@@ -126,8 +126,8 @@ impl Task {
             labels,
             budget,
             stages,
-            run: Run::new(row_bytes_max),
-            row_bytes_max,
+            run: Run::with_limits(row_limits.clone()),
+            row_limits,
             position: offset,
             committed: offset,
             pending,
@@ -173,7 +173,7 @@ impl Task {
         ran?;
         out.dead_letters.clear();
         for dead in self.run.dead() {
-            self.labels.push(&mut out.dead_letters, batch, dead, self.row_bytes_max);
+            self.labels.push(&mut out.dead_letters, batch, dead, self.row_limits.dead_letters());
         }
         self.pending.count(batch.rows.len() as u64, &self.run, &out.flow);
         debug_assert_eq!(self.pending.imbalance(), 0, "every record in is counted out once: {:?}", self.pending);
@@ -197,16 +197,17 @@ impl Task {
         self.pending = Ledger::new(&self.pipeline);
     }
 
-    /// Judges a period of `budget.records` records once it is full, and begins the next one.
+    /// Judges a period of `budget.records` records, and begins the next one once it is full. A period that has too many
+    /// dead letters already is not waited for: a process that is started again and again would divert a topic in parts.
     fn check_budget(&mut self, records: u64) -> Result<(), TaskError> {
         let Some(budget) = self.budget else { return Ok(()) };
         self.period.records += records;
         self.period.dead_letters += self.run.dead().len() as u64;
-        if self.period.records < budget.records {
-            return Ok(());
+        let Period { records, dead_letters } = self.period;
+        if records >= budget.records {
+            self.period = Period::default();
         }
-        let Period { records, dead_letters } = std::mem::take(&mut self.period);
-        if dead_letters as f64 <= budget.share * records as f64 {
+        if dead_letters as f64 <= budget.share * records.max(budget.records) as f64 {
             return Ok(());
         }
         let (topic, partition, committed) = (self.topic.clone(), self.partition, self.committed);

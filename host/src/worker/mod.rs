@@ -9,7 +9,9 @@
 //! - after a request whose outcome is unknown the producer is made anew before it is used again, and the group is
 //!   asked what was committed.
 
+mod held;
 mod meter;
+mod partitions;
 mod policy;
 
 use std::collections::BTreeMap;
@@ -21,7 +23,7 @@ pub use meter::{PartitionReading, Readings};
 pub use policy::CommitPolicy;
 
 use crate::config::QualityConfig;
-use crate::pipeline::{Pipeline, Stage};
+use crate::pipeline::{Pipeline, RowLimits, Stage};
 use crate::record::{Batch, Place};
 use crate::sink::{Delivery, DeliveryError, Progress};
 use crate::source::{Event, Source, SourceError};
@@ -76,8 +78,8 @@ pub struct Shared {
     pub labels: Arc<DeadLetterLabels>,
     /// When a partition stops.
     pub budget: Option<ErrorBudget>,
-    /// The most bytes of a record that the outputs take.
-    pub row_bytes_max: usize,
+    /// The most bytes of a record that each output takes.
+    pub row_limits: RowLimits,
     /// When to commit.
     pub policy: CommitPolicy,
     /// Whether anybody wants the worker's readings.
@@ -118,6 +120,8 @@ pub struct Worker {
     tasks: BTreeMap<Place, Task>,
     /// Partitions that were assigned and whose start is not known yet.
     awaiting: Vec<Place>,
+    /// Partitions whose batch could not be run yet, and until when they are left alone.
+    held: BTreeMap<Place, u64>,
     state: State,
     /// What was polled before tasks were put back must not be processed after it.
     discard_polled: bool,
@@ -157,6 +161,7 @@ impl Worker {
             delivery,
             tasks: BTreeMap::new(),
             awaiting: Vec::new(),
+            held: BTreeMap::new(),
             state: State::Running,
             discard_polled: false,
             source_ended: false,
@@ -216,6 +221,7 @@ impl Worker {
     /// One round: takes what the source has, processes it, and commits where that is due. `now_ms` never falls.
     pub fn step(&mut self, now_ms: u64) -> Result<Step, WorkerError> {
         let before = self.block.records;
+        self.resume_held(now_ms)?;
         self.poll(now_ms)?;
         self.start_awaiting()?;
         if let State::InDoubt { retry_at_ms } = self.state {
@@ -251,7 +257,7 @@ impl Worker {
         }
         let places: Vec<Place> = self.tasks.keys().cloned().collect();
         self.forget(&places);
-        self.delivery.close()?;
+        self.delivery.close(self.source.is_cut_short())?;
         self.source.close()?;
         Ok(())
     }
@@ -303,8 +309,8 @@ impl Worker {
     /// Processes a batch and hands its output to the delivery.
     fn take(&mut self, batch: Batch, now_ms: u64) -> Result<(), WorkerError> {
         let place = batch.place();
-        let Some(task) = self.tasks.get_mut(&place) else {
-            // Polled before the partition was given up.
+        let Some(task) = self.tasks.get_mut(&place).filter(|_| !self.held.contains_key(&place)) else {
+            // Polled before the partition was given up, or while it is held.
             self.source.recycle(batch);
             return Ok(());
         };
@@ -317,9 +323,12 @@ impl Worker {
         }
         let records = batch.rows.len() as u64;
         let started = Instant::now();
-        task.process(&batch, &mut self.output)?;
+        let processed = task.process(&batch, &mut self.output);
         self.meter.batch(&batch, started.elapsed());
         self.source.recycle(batch);
+        if let Err(why) = processed {
+            return self.refused(place, why, now_ms);
+        }
         self.block.records += records;
         self.block.bytes += self.output.bytes() as u64;
         self.block.batches += 1;
@@ -451,47 +460,6 @@ impl Worker {
                 Ok(())
             }
             sought => Ok(sought?),
-        }
-    }
-
-    /// Starts tasks for the partitions that were assigned, where their group says.
-    fn start_awaiting(&mut self) -> Result<(), WorkerError> {
-        if self.awaiting.is_empty() || self.state != State::Running {
-            return Ok(());
-        }
-        let starts = match self.source.starts(&self.awaiting) {
-            Err(SourceError::Retriable(why)) => {
-                tracing::warn!("no offsets to start from yet: {why}");
-                return Ok(());
-            }
-            starts => starts?,
-        };
-        for (place, offset) in &starts {
-            let shared = &self.shared;
-            let (pipeline, labels) = (shared.pipeline.clone(), shared.labels.clone());
-            let of = (place.topic.clone(), place.partition);
-            let task =
-                Task::new(of, *offset, pipeline, (shared.stages)()?, labels, (shared.budget, shared.row_bytes_max));
-            self.tasks.insert(place.clone(), task);
-        }
-        self.awaiting.clear();
-        Ok(self.source.assign(&starts)?)
-    }
-
-    fn give_up(&mut self, places: &[Place]) -> Result<(), WorkerError> {
-        if self.rules.forget_revoked {
-            self.forget(places);
-        }
-        self.awaiting.retain(|place| !places.contains(place));
-        Ok(self.source.unassign(places)?)
-    }
-
-    fn forget(&mut self, places: &[Place]) {
-        for place in places {
-            if let Some(task) = self.tasks.remove(place) {
-                self.closed.add(task.ledger());
-                self.meter.close(place, &task);
-            }
         }
     }
 }

@@ -1,0 +1,55 @@
+//! Partitions come and go: each is a task from its assignment to its end.
+
+use super::{State, Worker, WorkerError};
+use crate::record::Place;
+use crate::source::SourceError;
+use crate::task::Task;
+
+impl Worker {
+    /// Starts tasks for the partitions that were assigned, where their group says.
+    pub(super) fn start_awaiting(&mut self) -> Result<(), WorkerError> {
+        if self.awaiting.is_empty() || self.state != State::Running {
+            return Ok(());
+        }
+        let starts = match self.source.starts(&self.awaiting) {
+            Err(SourceError::Retriable(why)) => {
+                tracing::warn!("no offsets to start from yet: {why}");
+                return Ok(());
+            }
+            starts => starts?,
+        };
+        for (place, offset) in &starts {
+            let shared = &self.shared;
+            let stages = match (shared.stages)() {
+                Err(why) if why.is_transient() => {
+                    tracing::warn!("{place}: not started yet: {why}");
+                    return Ok(());
+                }
+                stages => stages?,
+            };
+            let (pipeline, labels) = (shared.pipeline.clone(), shared.labels.clone());
+            let of = (place.topic.clone(), place.partition);
+            let task = Task::new(of, *offset, pipeline, stages, labels, (shared.budget, shared.row_limits.clone()));
+            self.tasks.insert(place.clone(), task);
+        }
+        self.awaiting.clear();
+        Ok(self.source.assign(&starts)?)
+    }
+
+    pub(super) fn give_up(&mut self, places: &[Place]) -> Result<(), WorkerError> {
+        if self.rules.forget_revoked {
+            self.forget(places);
+        }
+        self.awaiting.retain(|place| !places.contains(place));
+        Ok(self.source.unassign(places)?)
+    }
+
+    pub(super) fn forget(&mut self, places: &[Place]) {
+        for place in places {
+            if let Some(task) = self.tasks.remove(place) {
+                self.closed.add(task.ledger());
+                self.meter.close(place, &task);
+            }
+        }
+    }
+}
