@@ -95,7 +95,7 @@ fn the_stream_pauses_and_goes_on_and_logs_as_it_is_told() {
     assert_eq!(first["stages"][0]["name"], "known");
 
     assert_eq!(ask(admin, "POST", "/v1/pause", &[JSON], "").status, 200);
-    assert_eq!(status()["state"], "paused");
+    await_some("the pause", || (status()["state"] == "paused").then_some(()));
     // What was taken is committed; then nothing moves any more.
     let still = |running: &Running| {
         let before = running.records_in();

@@ -96,6 +96,8 @@ struct Slot {
     /// After the last row read.
     next_offset: i64,
     rows: Rows,
+    /// The last thing that came was an error, which the client counts as a record: its position is too far.
+    doubtful: bool,
 }
 
 /// A member of a group, or a reader of partitions assigned by hand. To be used from one thread at a time.
@@ -174,6 +176,7 @@ impl Consumer {
                     out_of_range.push(Partition { topic: slots[at].topic.clone(), partition: message.partition() });
                 }
                 Some(failure) => {
+                    slots[at].doubtful = true;
                     if is_unreadable(failure.code) {
                         let place = Partition { topic: slots[at].topic.clone(), partition: message.partition() };
                         unreadable.push(place.at(message.offset()));
@@ -196,7 +199,7 @@ impl Consumer {
     /// Passes what is no row, such as a transaction's marker, of partitions that brought none: the client is behind it then.
     fn follow_positions(&mut self) {
         self.followed = Some(Instant::now());
-        let idle = |slot: &&mut Slot| slot.rows.is_empty() && slot.next_offset >= 0;
+        let idle = |slot: &&mut Slot| slot.rows.is_empty() && slot.next_offset >= 0 && !slot.doubtful;
         let slots: Vec<&mut Slot> = self.slots.iter_mut().filter(idle).collect();
         let partition = |slot: &&mut Slot| Partition { topic: slot.topic.clone(), partition: slot.partition };
         let partitions: Vec<Partition> = slots.iter().map(partition).collect();
@@ -335,7 +338,7 @@ impl Consumer {
 impl Slot {
     fn new(topic: Arc<str>, partition: i32, offset: i64) -> Self {
         let offset = offset.max(-1);
-        Self { topic, partition, first_offset: offset, next_offset: offset, rows: Rows::default() }
+        Self { topic, partition, first_offset: offset, next_offset: offset, rows: Rows::default(), doubtful: false }
     }
 
     fn is(&self, topic: &str, partition: i32) -> bool {
@@ -349,6 +352,7 @@ impl Slot {
             self.first_offset = offset;
         }
         self.next_offset = offset + 1;
+        self.doubtful = false;
         self.rows.push(offset, message.timestamp_ms(), message.key(), message.value());
         message.headers(|name, value| self.rows.headers.push(row, name, value));
     }

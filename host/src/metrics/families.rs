@@ -252,7 +252,13 @@ pub static FAMILIES: &[Family] = &[
     // The process.
     row("millstream_build", Info, "", &["version", "librdkafka"], "The program that runs."),
     row("millstream_ready", Gauge, "", NONE, "1 while source and sinks answer."),
-    row("millstream_paused", Gauge, "", NONE, "1 while the stream is paused."),
+    row(
+        "millstream_paused",
+        Gauge,
+        "",
+        NONE,
+        "1 while the stream is paused and every worker has stopped taking records.",
+    ),
     row("millstream_workers", Gauge, "", NONE, "Worker threads."),
     row("process_cpu_seconds", Counter, "seconds", NONE, "CPU time of the process, user and system."),
     row("process_resident_memory_bytes", Gauge, "bytes", NONE, "Resident memory."),

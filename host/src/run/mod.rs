@@ -104,4 +104,6 @@ type Published = Arc<Mutex<Worked>>;
 struct Worked {
     progress: Progress,
     readings: Option<Readings>,
+    /// True where it takes no records, because it was told so.
+    paused: bool,
 }

@@ -128,6 +128,12 @@ impl Sight {
         self.paused.load(Ordering::Relaxed)
     }
 
+    /// True once every worker does as it was told: no record is taken any more.
+    fn has_paused(&self) -> bool {
+        let workers = lock(&self.workers);
+        !workers.is_empty() && workers.iter().all(|worker| lock(worker).paused)
+    }
+
     /// Takes note of how far the run is; to be called now and then.
     pub(super) fn tick(&self, progress: &Progress) {
         let (now, mut rates) = (Instant::now(), lock(&self.rates));
@@ -205,7 +211,7 @@ impl Sight {
             outputs: self.outputs.clone(),
             cluster_id: lock(&self.cluster_id).clone(),
             workers: workers.len(),
-            paused: self.is_paused(),
+            paused: workers.iter().all(|worker| lock(worker).paused) && !workers.is_empty(),
             now_ms: now_ms(),
             progress,
             readings,
@@ -258,7 +264,8 @@ impl Service for Sight {
         });
         let (rate_in, rate_out) = self.rates();
         let state = match (self.is_paused(), self.ready()) {
-            (true, _) => "paused",
+            (true, _) if self.has_paused() => "paused",
+            (true, _) => "pausing",
             (false, Ok(())) => "running",
             (false, Err(_)) => "not ready",
         };

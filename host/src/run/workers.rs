@@ -109,6 +109,7 @@ fn work(
         if committed || readings.is_some() {
             let mut published = published.lock().unwrap_or_else(PoisonError::into_inner);
             published.progress.clone_from(&counted);
+            published.paused = paused;
             published.readings = readings.or(published.readings.take());
         }
         if let Some(result) = ended {
