@@ -173,6 +173,7 @@ impl Consumer {
                     ends.push(slots[at].end(message.offset()));
                 }
                 Some(failure) if failure.code == code::OUT_OF_RANGE => {
+                    slots[at].doubtful = true;
                     out_of_range.push(Partition { topic: slots[at].topic.clone(), partition: message.partition() });
                 }
                 Some(failure) => {

@@ -15,6 +15,8 @@ use crate::task::Task;
 
 /// The most runs of equal timestamps that are kept for one commit; beyond them neighbours share the older one's.
 const RUNS_MAX: usize = 8_192;
+/// Timestamps count as equal that differ by this part of the record's age: a backlog of hours is not told by the millisecond.
+const TOLERANCE: u64 = 32;
 /// How often the counts of the data's quality are copied, which are large.
 const COPY_INTERVAL_MS: u64 = 500;
 
@@ -185,10 +187,14 @@ impl Meter {
         }
         let known = batch.rows.timestamps_ms.iter().filter_map(|&ms| u64::try_from(ms).ok());
         let mut ends: Option<(u64, u64)> = None;
+        let mut tolerance_ms = 0;
         for timestamp in known {
+            if ends.is_none() {
+                tolerance_ms = now_ms.saturating_sub(timestamp) / TOLERANCE;
+            }
             ends = Some((ends.map_or(timestamp, |ends| ends.0), timestamp));
             match self.pending.last_mut() {
-                Some(run) if run.0 == timestamp => run.1 += 1,
+                Some(run) if run.0.abs_diff(timestamp) <= tolerance_ms => run.1 += 1,
                 _ => self.pending.push((timestamp, 1)),
             }
         }
