@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use harness::broker::Broker;
 use harness::process::{Millstream, folder, long};
 use harness::topics::{self, Filler};
-use millstream::kafka::{Admin, Connection, Partition};
+use millstream::kafka::{Admin, Connection, Consumer, ConsumerSettings, Partition, Polled};
 use millstream::memory::Chance;
 use millstream::record::Rows;
 
@@ -41,6 +41,45 @@ fn nothing_is_lost_or_repeated_whatever_is_killed() {
     // With the isolation off the same answers are not unique: the test can fail.
     let uncommitted = topics::count(&topics::read(&broker.address(), "exactly-out", false));
     assert!(uncommitted > topics::count(&found.out), "no kill ever hit an open transaction: the test shows nothing");
+}
+
+/// What a rebalance does to the partitions that stay: it pauses them and lets them go on.
+#[test]
+fn a_pause_at_the_end_of_a_partition_skips_no_record() {
+    let broker = Broker::start(PORT + 10);
+    let brokers = broker.address();
+    topics::make(&brokers, &["pause"], 1);
+    let mut filler = Filler::new(&brokers, "pause");
+    let mut send = |value: &str| {
+        let mut rows = Rows::default();
+        rows.push(0, -1, None, Some(value.as_bytes()));
+        filler.send(rows);
+    };
+    let settings = ConsumerSettings::new(Connection::new(&brokers), "");
+    let mut consumer = Consumer::new(&settings).expect("a consumer");
+    let place = Partition::new("pause", 0);
+    consumer.assign(&[place.at(0)]).expect("assigned");
+    let mut polled = Polled::default();
+    for number in 0..5 {
+        send(&number.to_string());
+        let end = Instant::now() + Duration::from_secs(20);
+        let mut found = Vec::new();
+        while found.is_empty() {
+            assert!(Instant::now() < end, "record {number} never comes");
+            consumer.poll(Duration::from_millis(100), 100, &mut polled);
+            found = polled
+                .batches
+                .iter()
+                .flat_map(|batch| batch.rows.values.iter().flatten().map(<[u8]>::to_vec))
+                .collect();
+        }
+        assert_eq!(found, [number.to_string().into_bytes()]);
+        // The end is reached, and would be reported: nothing else tells that the client knows it.
+        std::thread::sleep(Duration::from_millis(300));
+        consumer.poll(Duration::from_millis(200), 100, &mut polled);
+        consumer.pause(std::slice::from_ref(&place)).expect("paused");
+        consumer.resume(std::slice::from_ref(&place)).expect("resumed");
+    }
 }
 
 /// What went in, and what a reader of committed records finds at the end.

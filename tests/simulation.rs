@@ -12,7 +12,7 @@ use millstream::record::json::Pointer;
 use millstream::sink::{Delivery, MemoryDelivery};
 use millstream::source::{MemorySource, Source};
 use millstream::task::DeadLetterLabels;
-use millstream::worker::{CommitPolicy, Rules, Shared, Step, Worker};
+use millstream::worker::{Chain, Chains, CommitPolicy, Rules, Shared, Step, Worker};
 
 const PARTITIONS: usize = 3;
 const RECORDS: usize = 40;
@@ -118,11 +118,18 @@ impl Group {
         let member = source.member();
         let delivery = MemoryDelivery::new(&self.kafka, &format!("worker-{worker}"));
         let keys = [Some(Pointer::parse("/country")?)];
-        let pipeline = Arc::new(Pipeline::new(Vec::new(), vec!["main".into()], &keys)?);
-        let shared = Shared {
-            pipeline,
+        let chain = Chain {
+            number: 0,
+            pipeline: Arc::new(Pipeline::new(Vec::new(), vec!["main".into()], &keys)?),
             stages: Arc::new(|| Ok(Vec::new())),
             labels: Arc::new(DeadLetterLabels { pipeline: "simulation".into(), stages: Vec::new() }),
+            lineage: None,
+            plugins: Arc::default(),
+            watch: None,
+        };
+        let shared = Shared {
+            chains: Arc::new(Chains::new(chain)),
+            breaker: None,
             budget: None,
             row_limits: RowLimits::same(10_000),
             policy: CommitPolicy { min_interval_ms: 10, max_interval_ms: 200, records_max: 20, bytes_max: 1 << 20 },

@@ -12,7 +12,7 @@ use serde_json::Value;
 use crate::config::{
     CommitConfig, Config, ConfigError, DeadLettersConfig, Delivery, FileFormat, FilesSourceConfig, InputFile,
     LimitsConfig, LogsConfig, MAIN_OUTPUT, OutputConfig, PluginConfig, Secret, SinkConfig, SourceConfig, StageConfig,
-    StageKind,
+    StageKind, SwapConfig,
 };
 use crate::pipeline::{Flow, Run, Stage};
 use crate::plugin::{Limits, PluginError, Runtime, RuntimeConfig, StageError};
@@ -241,6 +241,9 @@ fn plugin_alone(plugin: &Path, config_json: &str, file: &Path) -> Result<Config,
         admin: None,
         quality: None,
         logs: LogsConfig::default(),
+        swap: SwapConfig::default(),
+        breaker: None,
+        lineage: false,
     })
 }
 

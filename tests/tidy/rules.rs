@@ -28,7 +28,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("source", &["config", "kafka", "memory", "metrics", "record"]),
     ("sink", &["config", "kafka", "memory", "metrics", "pipeline", "record", "source", "task"]),
     ("worker", &["config", "metrics", "pipeline", "plugin", "quality", "record", "sink", "source", "task"]),
-    ("http", &["config", "metrics"]),
+    ("http", &["config", "metrics", "record"]),
     ("quality", &["config", "metrics", "record"]),
     ("project", &["config", "plugin", "record"]),
 ];

@@ -2,6 +2,7 @@
 //!
 //! Commands print their result to standard output and everything else to standard error. Exit codes: see [`AFTER_HELP`].
 
+mod admin;
 mod build;
 mod doctor;
 mod generate;
@@ -12,6 +13,7 @@ mod offsets;
 mod run;
 mod schema;
 mod status;
+mod swap;
 mod test;
 mod validate;
 
@@ -28,7 +30,7 @@ const AFTER_HELP: &str = "Exit codes:
   0  done
   1  a failure while running: a server, a file, a plugin's fault
   2  a mistake on the command line, in a config file, or in what its plugins need
-  3  `test` found differences
+  3  `test` found differences; `swap` or `rollback` was refused
 
 MILLSTREAM_LOG sets the level of logs (error, warn, info, debug, trace) over the config file's.";
 
@@ -58,6 +60,8 @@ enum Command {
     #[command(subcommand)]
     Offsets(offsets::Command),
     Status(status::Args),
+    Swap(swap::SwapArgs),
+    Rollback(swap::RollbackArgs),
     /// Prints the JSON Schema of a pipeline's file, for editors.
     ConfigSchema,
     /// Says what this machine offers to a pipeline, and what is missing.
@@ -75,6 +79,8 @@ pub fn main() -> ExitCode {
         Command::Generate(args) => generate::run(&args),
         Command::Offsets(command) => offsets::run(&command),
         Command::Status(args) => status::run(&args),
+        Command::Swap(args) => swap::swap(&args),
+        Command::Rollback(args) => swap::rollback(&args),
         Command::ConfigSchema => schema::run(),
         Command::Doctor => doctor::run(),
     };

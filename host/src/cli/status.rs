@@ -2,43 +2,28 @@
 
 use std::fmt::Write as _;
 use std::io::Write;
-use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 use serde_json::Value;
 
-use super::Mistake;
-use crate::config::Secret;
-use crate::http::Client;
+use super::admin::Admin;
+
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Asks a running pipeline where it stands: versions, records, rates, lag.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// Where its `admin` listener is
-    #[arg(long, default_value = "http://127.0.0.1:9465")]
-    admin: String,
-    /// A file with the token, where one is needed
-    #[arg(long)]
-    token_file: Option<PathBuf>,
-    /// A PEM file with the certificate that vouches for the server's, where the system knows none
-    #[arg(long)]
-    ca_file: Option<PathBuf>,
+    #[command(flatten)]
+    admin: Admin,
     /// Print the answer as it is
     #[arg(long)]
     json: bool,
 }
 
 pub(super) fn run(args: &Args) -> Result<ExitCode> {
-    let token = args.token_file.as_deref().map(|path| {
-        let text = std::fs::read_to_string(path).with_context(|| format!("can't read {}", path.display()))?;
-        let token = text.trim();
-        if token.is_empty() || !token.bytes().all(|byte| byte.is_ascii_graphic()) {
-            return Err(Mistake(format!("{} holds no token", path.display())).into());
-        }
-        anyhow::Ok(Secret::new(token))
-    });
-    let client = Client::new(&args.admin, token.transpose()?, args.ca_file.as_deref())?;
+    let client = args.admin.client(PATIENCE)?;
     let answer = client.get("/v1/status")?;
     let mut out = std::io::stdout();
     if args.json {

@@ -16,6 +16,7 @@ mod schema;
 mod secret;
 mod source;
 mod stage;
+mod swap;
 mod units;
 mod walk;
 
@@ -44,6 +45,8 @@ pub use stage::{
     StageKind,
 };
 pub use units::rfc3339_ms;
+
+pub use swap::{BreakerAction, BreakerConfig, SwapConfig, TrustConfig};
 
 /// A pipeline as its file describes it, checked as far as that goes without plugins and servers.
 #[derive(Clone, Debug, PartialEq)]
@@ -75,6 +78,12 @@ pub struct Config {
     pub instance: String,
     /// What is logged.
     pub logs: LogsConfig,
+    /// How plugins are replaced while the stream runs.
+    pub swap: SwapConfig,
+    /// What many faults lead to, if to anything.
+    pub breaker: Option<BreakerConfig>,
+    /// Whether outputs say in headers which pipeline, plugins and source record made them.
+    pub lineage: bool,
     /// The listener for metrics and health; `None` where it is off.
     pub observe: Option<ObserveConfig>,
     /// The listener for status and control; `None` where it is off.
@@ -157,6 +166,9 @@ const ROOT_KEYS: &[&str] = &[
     "create_topics",
     "instance",
     "logs",
+    "swap",
+    "breaker",
+    "lineage",
     "observe",
     "admin",
     "quality",
@@ -230,6 +242,9 @@ impl Config {
                 None => host_name(),
             },
             logs: fields.or("logs", LogsConfig::default(), LogsConfig::read)?,
+            swap: fields.or("swap", SwapConfig::default(), SwapConfig::read)?,
+            breaker: fields.optional("breaker").map(|at| BreakerConfig::read(&at)).transpose()?,
+            lineage: fields.or("lineage", false, |at| at.boolean())?,
             observe: ObserveConfig::read(fields.optional("observe").as_ref())?,
             admin: AdminConfig::read(fields.optional("admin").as_ref())?,
             quality: fields.any("quality").map(|at| QualityConfig::read(&at)).transpose()?,

@@ -12,7 +12,7 @@ mod tests {
 
     use serde_json::Value;
 
-    use super::super::{COMMIT_KEYS, LOGS_KEYS, ROOT_KEYS, observe, output, quality, source, stage};
+    use super::super::{COMMIT_KEYS, LOGS_KEYS, ROOT_KEYS, observe, output, quality, source, stage, swap};
     use super::*;
 
     /// Every map of the parser with keys of its own, and where the schema has it.
@@ -35,6 +35,9 @@ mod tests {
         ("/$defs/dead_letters", output::DEAD_LETTERS_KEYS),
         ("/$defs/commit", COMMIT_KEYS),
         ("/$defs/logs", LOGS_KEYS),
+        ("/$defs/swap", swap::SWAP_KEYS),
+        ("/$defs/trust", swap::TRUST_KEYS),
+        ("/$defs/breaker", swap::BREAKER_KEYS),
         ("/$defs/observe", observe::OBSERVE_KEYS),
         ("/$defs/admin", observe::ADMIN_KEYS),
         ("/$defs/tokens", observe::TOKENS_KEYS),

@@ -10,9 +10,10 @@ use hyper::header::{ACCEPT, ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderValue, WWW
 use hyper::{Request, Response, StatusCode};
 use serde_json::{Value, json};
 
-use super::Service;
 use super::guard::{Guard, Refusal, has_type};
-use super::routes::{ADMIN, Body, OBSERVE, Route, Rule, find};
+use super::routes::{ADMIN, Body, OBSERVE, Route, Rule, find, parameter};
+use super::swaps::{components, signature};
+use super::{Sender, Sent, Service, Unwilling};
 use crate::config::LogLevel;
 use crate::metrics::Format;
 
@@ -29,10 +30,14 @@ impl Door {
     }
 
     /// Every request gets an answer.
-    pub(super) async fn answer(&self, request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Infallible> {
+    pub(super) async fn answer(
+        &self,
+        request: Request<Incoming>,
+        sender: &Sender,
+    ) -> Result<Response<Full<Bytes>>, Infallible> {
         let rules = if self.guard.is_some() { ADMIN } else { OBSERVE };
         let answered = match self.admit(rules, &request) {
-            Ok(rule) => self.obey(rule, request).await,
+            Ok(rule) => self.obey(rule, request, sender).await,
             Err(refusal) => Err(refusal),
         };
         Ok(answered.unwrap_or_else(|refusal| refuse(refusal, rules)))
@@ -53,15 +58,25 @@ impl Door {
         }
         match rule.body {
             Some(body) if !has_type(headers, body.content_type) => {
-                Err((StatusCode::UNSUPPORTED_MEDIA_TYPE, "the body must be application/json"))
+                let wasm = body.content_type == "application/wasm";
+                let expected =
+                    if wasm { "the body must be application/wasm" } else { "the body must be application/json" };
+                Err((StatusCode::UNSUPPORTED_MEDIA_TYPE, expected))
             }
             _ => Ok(rule),
         }
     }
 
-    async fn obey(&self, rule: &Rule, request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Refusal> {
+    async fn obey(
+        &self,
+        rule: &Rule,
+        request: Request<Incoming>,
+        sender: &Sender,
+    ) -> Result<Response<Full<Bytes>>, Refusal> {
         let accept = request.headers().get(ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or_default();
         let format = Format::accepted(accept);
+        let stage = parameter(rule.path, request.uri().path()).unwrap_or_default().to_owned();
+        let signature = signature(request.headers())?;
         let body = match rule.body {
             Some(bounds) => read(request.into_body(), bounds).await?,
             None => Bytes::new(),
@@ -81,11 +96,44 @@ impl Door {
                 service.pause(paused);
                 value(StatusCode::OK, &json!({"paused": paused}))
             }
+            Route::SwapStage => {
+                let sent = vec![Sent { stage, bytes: body.to_vec(), signature }];
+                self.where_one_may_wait(sender, move |service, by| service.swap(sent, by)).await
+            }
+            Route::SwapAll => {
+                let sent = components(&body)?;
+                self.where_one_may_wait(sender, move |service, by| service.swap(sent, by)).await
+            }
+            Route::RollBack => {
+                object(&body)?;
+                self.where_one_may_wait(sender, |service, by| service.roll_back(by)).await
+            }
+            Route::Swaps => value(StatusCode::OK, &service.swaps()),
             Route::LogLevel => match service.set_log_level(log_level(&body)?) {
                 Ok(()) => value(StatusCode::OK, &object(&body)?),
                 Err(why) => value(StatusCode::CONFLICT, &json!({"error": why})),
             },
         })
+    }
+}
+
+impl Door {
+    /// Does what takes its time on a thread of its own; it is done even if nobody waits for the answer any more.
+    async fn where_one_may_wait(
+        &self,
+        sender: &Sender,
+        work: impl FnOnce(&dyn Service, &Sender) -> Result<Value, Unwilling> + Send + 'static,
+    ) -> Response<Full<Bytes>> {
+        let (service, sender) = (self.service.clone(), sender.clone());
+        let done = tokio::task::spawn_blocking(move || work(service.as_ref(), &sender)).await;
+        let done = done.unwrap_or_else(|_| Err((500, "this failed in an unforeseen way".to_owned())));
+        match done {
+            Ok(answer) => value(StatusCode::OK, &answer),
+            Err((status, why)) => {
+                let status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+                value(status, &json!({"error": why}))
+            }
+        }
     }
 }
 

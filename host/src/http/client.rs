@@ -45,6 +45,7 @@ pub struct Client {
     tls: bool,
     token: Option<Secret>,
     ca_pem: Option<Vec<u8>>,
+    patience: Duration,
 }
 
 trait Stream: Read + Write {}
@@ -65,7 +66,12 @@ impl Client {
         let host = host.to_owned();
         let failed = |why: io::Error| ClientError::Connection { address: url.to_owned(), why: why.to_string() };
         let ca_pem = ca.map(std::fs::read).transpose().map_err(failed)?;
-        Ok(Self { host, port, tls, token, ca_pem })
+        Ok(Self { host, port, tls, token, ca_pem, patience: TIMEOUT })
+    }
+
+    /// The same client, which waits as long for each part of an answer.
+    pub fn with_patience(self, patience: Duration) -> Self {
+        Self { patience, ..self }
     }
 
     /// The body of the answer to a GET.
@@ -114,7 +120,7 @@ impl Client {
         for address in address.to_socket_addrs().map_err(text)? {
             match TcpStream::connect_timeout(&address, TIMEOUT) {
                 Ok(stream) => {
-                    stream.set_read_timeout(Some(TIMEOUT)).map_err(text)?;
+                    stream.set_read_timeout(Some(self.patience)).map_err(text)?;
                     stream.set_write_timeout(Some(TIMEOUT)).map_err(text)?;
                     return if self.tls { self.encrypt(stream) } else { Ok(Box::new(stream)) };
                 }

@@ -10,6 +10,7 @@
 //! | `routes` | every path: its method, who may call it, what body it takes |
 //! | `guard` | who is asking: Host, Origin, token |
 //! | `answer` | from a request to its response |
+//! | `swaps` | what a request to swap plugins carries |
 //! | `client` | the other side, for the command line |
 
 mod answer;
@@ -17,6 +18,7 @@ mod client;
 mod guard;
 mod routes;
 mod server;
+mod swaps;
 
 use serde_json::Value;
 
@@ -26,7 +28,29 @@ use crate::metrics::Format;
 pub use client::{Client, ClientError};
 pub use server::{ListenError, Server};
 
-/// What the listeners show and do. Every call returns at once.
+/// A component that is sent for a stage.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Sent {
+    /// The stage's name.
+    pub stage: String,
+    /// The component.
+    pub bytes: Vec<u8>,
+    /// A signature of its bytes.
+    pub signature: Option<Vec<u8>>,
+}
+
+/// Who sends something.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Sender {
+    /// The address that the connection comes from.
+    pub address: std::net::IpAddr,
+}
+
+/// Why something that was asked for is not done: a status code and the reason.
+pub type Unwilling = (u16, String);
+
+/// What the listeners show and do. Every call returns at once, but for `swap` and `roll_back`, which are called where one
+/// may wait.
 pub trait Service: Send + Sync + 'static {
     /// All metrics.
     fn metrics(&self, format: Format) -> String;
@@ -36,6 +60,12 @@ pub trait Service: Send + Sync + 'static {
     fn status(&self) -> Value;
     /// Stops taking records, or goes on.
     fn pause(&self, paused: bool);
+    /// Puts components in force, as one.
+    fn swap(&self, sent: Vec<Sent>, by: &Sender) -> Result<Value, Unwilling>;
+    /// Brings the version before the last swap back.
+    fn roll_back(&self, by: &Sender) -> Result<Value, Unwilling>;
+    /// The last swaps.
+    fn swaps(&self) -> Value;
     /// Logs at another level from now on, or says why not.
     fn set_log_level(&self, level: LogLevel) -> Result<(), String>;
 }

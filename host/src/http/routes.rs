@@ -14,6 +14,12 @@ pub(super) enum Route {
     Pause,
     Resume,
     LogLevel,
+    /// One component, as it is.
+    SwapStage,
+    /// Several as one.
+    SwapAll,
+    RollBack,
+    Swaps,
 }
 
 /// What a token allows.
@@ -46,6 +52,13 @@ pub(super) struct Rule {
 const JSON: Option<Body> =
     Some(Body { content_type: "application/json", bytes_max: 64 << 10, timeout: Duration::from_secs(10) });
 
+/// A component: 64 MiB at most, from who may have a slow line.
+const WASM: Option<Body> =
+    Some(Body { content_type: "application/wasm", bytes_max: 64 << 20, timeout: Duration::from_secs(60) });
+/// Several in base64.
+const COMPONENTS: Option<Body> =
+    Some(Body { content_type: "application/json", bytes_max: 96 << 20, timeout: Duration::from_secs(60) });
+
 const fn rule(method: Method, path: &'static str, route: Route, scope: Scope, body: Option<Body>) -> Rule {
     Rule { method, path, route, scope, body }
 }
@@ -63,16 +76,28 @@ pub(super) static ADMIN: &[Rule] = &[
     rule(Method::POST, "/v1/pause", Route::Pause, Scope::Admin, JSON),
     rule(Method::POST, "/v1/resume", Route::Resume, Scope::Admin, JSON),
     rule(Method::PUT, "/v1/log-level", Route::LogLevel, Scope::Admin, JSON),
+    rule(Method::PUT, "/v1/stages/{stage}/plugin", Route::SwapStage, Scope::Admin, WASM),
+    rule(Method::PUT, "/v1/plugins", Route::SwapAll, Scope::Admin, COMPONENTS),
+    rule(Method::POST, "/v1/rollback", Route::RollBack, Scope::Admin, JSON),
+    rule(Method::GET, "/v1/swaps", Route::Swaps, Scope::Read, None),
 ];
 
 /// The rule of a request: 404 for a path that is not there, 405 for another method.
 pub(super) fn find(rules: &'static [Rule], method: &Method, path: &str) -> Result<&'static Rule, StatusCode> {
-    let mut of_path = rules.iter().filter(|rule| rule.path == path).peekable();
+    let mut of_path = rules.iter().filter(|rule| parameter(rule.path, path).is_some()).peekable();
     if of_path.peek().is_none() {
         return Err(StatusCode::NOT_FOUND);
     }
     let asked = if method == Method::HEAD { &Method::GET } else { method };
     of_path.find(|rule| rule.method == *asked).ok_or(StatusCode::METHOD_NOT_ALLOWED)
+}
+
+/// What stands in `path` where `pattern` has a name in braces, or nothing where it has none; `None` where they differ.
+pub(super) fn parameter<'a>(pattern: &str, path: &'a str) -> Option<&'a str> {
+    let Some((before, rest)) = pattern.split_once('{') else { return (pattern == path).then_some("") };
+    let (_, after) = rest.split_once('}')?;
+    let found = path.strip_prefix(before)?.strip_suffix(after)?;
+    (!found.is_empty() && !found.contains('/')).then_some(found)
 }
 
 #[cfg(test)]
@@ -85,6 +110,11 @@ mod tests {
         assert_eq!(route(Method::GET, "/v1/status"), Ok(Route::Status));
         assert_eq!(route(Method::HEAD, "/v1/status"), Ok(Route::Status));
         assert_eq!(route(Method::POST, "/v1/status"), Err(StatusCode::METHOD_NOT_ALLOWED));
+        assert_eq!(route(Method::PUT, "/v1/stages/validate/plugin"), Ok(Route::SwapStage));
+        assert_eq!(parameter("/v1/stages/{stage}/plugin", "/v1/stages/validate/plugin"), Some("validate"));
+        for wrong in ["/v1/stages//plugin", "/v1/stages/a/b/plugin", "/v1/stages/plugin"] {
+            assert_eq!(route(Method::PUT, wrong), Err(StatusCode::NOT_FOUND), "{wrong}");
+        }
         assert_eq!(route(Method::GET, "/metrics"), Err(StatusCode::NOT_FOUND), "each listener has its own paths");
     }
 

@@ -18,9 +18,9 @@ use tokio::sync::{Semaphore, oneshot};
 use tokio::task::LocalSet;
 use tokio_openssl::SslStream;
 
-use super::Service;
 use super::answer::Door;
 use super::guard::Guard;
+use super::{Sender, Service};
 use crate::config::{AdminConfig, Listen, ObserveConfig, TlsConfig};
 
 /// Connections that a listener serves at a time; more get a 503.
@@ -197,7 +197,7 @@ async fn accept(entrance: Entrance) {
     };
     let (tls, free) = (Arc::new(tls), Arc::new(Semaphore::new(CONNECTIONS_MAX)));
     loop {
-        let Ok((stream, _)) = listener.accept().await else {
+        let Ok((stream, address)) = listener.accept().await else {
             tokio::time::sleep(ACCEPT_PAUSE).await;
             continue;
         };
@@ -207,15 +207,16 @@ async fn accept(entrance: Entrance) {
             continue;
         };
         let (door, tls) = (door.clone(), tls.clone());
+        let sender = Sender { address: address.ip() };
         tokio::task::spawn_local(async move {
             // Who does not finish in time, or breaks off, has nothing to complain about.
-            let _ = tokio::time::timeout(CONNECTION_TIMEOUT, welcome(stream, door, &tls)).await;
+            let _ = tokio::time::timeout(CONNECTION_TIMEOUT, welcome(stream, (door, sender), &tls)).await;
             drop(place);
         });
     }
 }
 
-async fn welcome(stream: TcpStream, door: Arc<Door>, tls: &Option<SslAcceptor>) {
+async fn welcome(stream: TcpStream, door: (Arc<Door>, Sender), tls: &Option<SslAcceptor>) {
     let Some(acceptor) = tls else { return converse(TokioIo::new(stream), door).await };
     let Ok(mut stream) = Ssl::new(acceptor.context()).and_then(|ssl| SslStream::new(ssl, stream)) else { return };
     if let Ok(Ok(())) = tokio::time::timeout(HEAD_TIMEOUT, Pin::new(&mut stream).accept()).await {
@@ -224,10 +225,10 @@ async fn welcome(stream: TcpStream, door: Arc<Door>, tls: &Option<SslAcceptor>) 
 }
 
 /// One request and its response.
-async fn converse(io: impl Read + Write + Unpin + 'static, door: Arc<Door>) {
+async fn converse(io: impl Read + Write + Unpin + 'static, (door, sender): (Arc<Door>, Sender)) {
     let answer = service_fn(move |request| {
-        let door = door.clone();
-        async move { door.answer(request).await }
+        let (door, sender) = (door.clone(), sender.clone());
+        async move { door.answer(request, &sender).await }
     });
     let mut connection = http1::Builder::new();
     connection

@@ -192,6 +192,15 @@ pub static FAMILIES: &[Family] = &[
         STAGE,
         "The most linear memory that an instance may have.",
     ),
+    row("millstream_chain_number", Gauge, "", &[], "Rises with every swap and rollback of this process."),
+    row("millstream_swap_pause_seconds", Histogram, "seconds", &[], "For how long a worker stood still for a swap."),
+    row(
+        "millstream_group_mixed_partitions",
+        Gauge,
+        "",
+        &[],
+        "Partitions of the group that run other plugins than this process.",
+    ),
     row("millstream_swaps", Counter, "", &["result"], "Plugins swapped while the stream ran, by result."),
     // Kafka, by librdkafka's statistics.
     row("millstream_kafka_errors", Counter, "", &["client", "kind"], "Errors of the Kafka clients towards brokers."),

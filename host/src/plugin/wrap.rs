@@ -33,11 +33,14 @@ pub fn wrap(bytes: &[u8], name: &str) -> Result<Vec<u8>, PluginError> {
             if let Some(import) = foreign_import(bytes) {
                 return Err(PluginError::Import { name: name.to_owned(), import });
             }
-            wit_component::ComponentEncoder::default()
-                .validate(true)
-                .module(bytes)
-                .and_then(|mut encoder| encoder.encode())
-                .map_err(|error| not_a_plugin(format!("the module does not become a component: {error:#}")))
+            // The encoder panics on some modules that are cut off or bent, and these may come from anybody.
+            let encoded = std::panic::catch_unwind(|| {
+                let encoder = wit_component::ComponentEncoder::default().validate(true).module(bytes);
+                encoder.and_then(|mut encoder| encoder.encode()).map_err(|error| format!("{error:#}"))
+            });
+            encoded
+                .unwrap_or_else(|_| Err("it is cut off, or its sections are wrong".to_owned()))
+                .map_err(|error| not_a_plugin(format!("the module does not become a component: {error}")))
         }
     }
 }

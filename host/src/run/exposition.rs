@@ -1,23 +1,25 @@
 //! From what the workers published to the metrics of the table.
 
 use crate::config::QualityConfig;
-use crate::metrics::{ClientFigures, Exposition, Format, ProcessUsage};
+use crate::metrics::{ClientFigures, Exposition, Format, Histogram, ProcessUsage};
 use crate::pipeline::StageCounts;
 use crate::plugin::StageUsage;
 use crate::quality::{CHANGES, Counts, Verdict};
 use crate::worker::Readings;
 
 use super::sight::StageFact;
-use super::{Progress, Sight};
+use super::{Progress, Sight, SwapCounts};
 
 /// What a stage is called that stands for the outputs: records that are too large for their topic end there.
 const OUTPUT_STAGE: &str = "output";
-/// What became of swaps.
-const SWAP_RESULTS: [&str; 3] = ["done", "refused", "rolled_back"];
-
 /// Everything that is shown, at one moment.
 pub(super) struct Seen {
     pub(super) stages: Vec<StageFact>,
+    pub(super) swaps: SwapCounts,
+    /// The number of the chain in force.
+    pub(super) version: u64,
+    pub(super) swap_pauses: Histogram,
+    pub(super) mixed_partitions: usize,
     pub(super) outputs: Vec<String>,
     pub(super) cluster_id: String,
     pub(super) workers: usize,
@@ -173,9 +175,13 @@ fn plugins(out: &mut Exposition, seen: &Seen) {
     each("millstream_plugin_instances_started", |_, usage| Some(usage.instances));
     each("millstream_plugin_memory_peak_bytes", |_, usage| Some(usage.memory_peak_bytes));
     each("millstream_plugin_memory_limit_bytes", |stage, _| stage.memory_limit_bytes);
-    for result in SWAP_RESULTS {
-        out.sample("millstream_swaps", &[result], 0.0);
+    let SwapCounts { done, refused, rolled_back } = seen.swaps;
+    for (result, count) in [("done", done), ("refused", refused), ("rolled_back", rolled_back)] {
+        out.sample("millstream_swaps", &[result], count as f64);
     }
+    out.sample("millstream_chain_number", &[], seen.version as f64);
+    out.histogram("millstream_swap_pause_seconds", &[], &seen.swap_pauses);
+    out.sample("millstream_group_mixed_partitions", &[], seen.mixed_partitions as f64);
 }
 
 fn kafka(out: &mut Exposition, readings: &Readings) {

@@ -6,6 +6,7 @@ mod exposition;
 mod plan;
 mod progress;
 mod sight;
+mod swap;
 mod workers;
 
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -17,6 +18,9 @@ pub use error::RunError;
 pub use plan::Prepared;
 pub use progress::{Progress, Report};
 pub use sight::{LogSwitch, Sight};
+pub use swap::{
+    COMPONENT_BYTES_MAX, Component, Origin, SwapCounts, SwapError, SwapEvent, SwapRequest, SwapResult, Swapped, Swapper,
+};
 
 use crate::config::{Config, SourceConfig};
 use crate::http::{Server, Service};
@@ -47,7 +51,11 @@ pub fn run(config: &Config, options: &RunOptions) -> Result<Report, RunError> {
     let _server = Server::start(config.observe.as_ref(), config.admin.as_ref(), &service)?;
     let cluster = cluster::prepare(config)?;
     sight.see_cluster(&cluster);
-    let workers = workers::start(config, &prepared, &cluster, &options.stop, (started, &sight))?;
+    let swapper = Arc::new(Swapper::new(config, prepared, started, &options.stop));
+    sight.attach(&swapper);
+    let prepared = swapper.prepared();
+    let workers = workers::start(config, swapper.chains(), &cluster, &options.stop, (started, &sight))?;
+    swapper.expect(workers.len());
     tracing::info!(
         pipeline = config.pipeline,
         workers = workers.len(),
@@ -55,6 +63,7 @@ pub fn run(config: &Config, options: &RunOptions) -> Result<Report, RunError> {
         "running, {} ms after the start",
         started.elapsed().as_millis()
     );
+    let mut group = swap::Group::new(config, cluster.source_partitions);
     let mut ends = match (&config.source, options.until_end) {
         (SourceConfig::Kafka(source), true) => Some(cluster::Ends::new(source)?),
         _ => None,
@@ -64,6 +73,13 @@ pub fn run(config: &Config, options: &RunOptions) -> Result<Report, RunError> {
         std::thread::sleep(WATCH_INTERVAL);
         let progress = collect(&workers);
         sight.tick(&progress);
+        if let Some(mixed) = group.as_mut().and_then(|group| group.mixed(&swapper.chains().current())) {
+            sight.see_mixed(mixed);
+        }
+        if let Some(why) = swapper.tick() {
+            tracing::error!("paused: {why}");
+            sight.pause(true);
+        }
         if let Some(screen) = &mut screen {
             screen.draw(&progress);
         }

@@ -7,8 +7,8 @@ use crate::config::{Config, PluginConfig, SinkConfig, StageConfig, StageKind};
 use crate::pipeline::{Builtin, Pipeline, Stage, StageSpec};
 use crate::plugin::{Descriptor, Limits, Plugin, PluginError, Runtime, RuntimeConfig, StageRunner, user_cache_dir};
 use crate::record::json::Pointer;
-use crate::task::DeadLetterLabels;
-use crate::worker::StageFactory;
+use crate::task::{DeadLetterLabels, Lineage};
+use crate::worker::{Chain, StageFactory, Watch};
 
 use super::RunError;
 use super::workers::WORKERS_MAX;
@@ -19,9 +19,9 @@ pub struct Prepared {
     pub pipeline: Arc<Pipeline>,
     /// What dead letters say.
     pub labels: Arc<DeadLetterLabels>,
-    stages: Arc<Vec<Loaded>>,
+    stages: Arc<Vec<Arc<Loaded>>>,
     // Ends the ticker of deadlines when it is dropped, so it outlives every stage.
-    _runtime: Arc<Runtime>,
+    runtime: Arc<Runtime>,
 }
 
 /// A stage that can be made any number of times.
@@ -41,19 +41,40 @@ impl Prepared {
     /// fit each other.
     pub fn new(config: &Config) -> Result<Self, RunError> {
         let runtime = Arc::new(Runtime::new(runtime_config(config)).map_err(|why| plugin_error("", why))?);
-        let outputs: Vec<String> = config.outputs.iter().map(|output| output.name.clone()).collect();
-        let mut stages = Vec::new();
-        let mut specs = Vec::new();
-        let mut labels = Vec::new();
-        for stage in &config.stages {
-            let loaded = Loaded::new(&runtime, stage)?;
-            specs.push(StageSpec::new(&stage.name, &loaded.descriptor, &outputs)?);
-            labels.push((stage.name.clone(), loaded.digest.clone()));
-            stages.push(loaded);
+        let load = |stage: &StageConfig| Ok(Arc::new(Loaded::new(&runtime, stage)?));
+        let stages = config.stages.iter().map(load).collect::<Result<Vec<_>, RunError>>()?;
+        Self::check(config, stages, runtime.clone())
+    }
+
+    /// The same pipeline with other plugins in some stages, given by the stages' names: loaded, asked to describe
+    /// themselves, and checked with all the others. Fails where there is no such stage, or where it has no plugin.
+    pub fn with(&self, config: &Config, components: &[(String, Vec<u8>)]) -> Result<Self, RunError> {
+        let mut stages = self.stages.as_ref().clone();
+        for (name, bytes) in components {
+            let found = config.stages.iter().position(|stage| stage.name == *name);
+            let plugin = found.and_then(|at| match &config.stages[at].kind {
+                StageKind::Plugin(plugin) => Some((at, plugin)),
+                _ => None,
+            });
+            let Some((at, plugin)) = plugin else {
+                return Err(RunError::Setting(format!("there is no stage `{name}` with a plugin")));
+            };
+            stages[at] = Arc::new(load(&self.runtime, name, bytes, plugin)?);
         }
+        Self::check(config, stages, self.runtime.clone())
+    }
+
+    fn check(config: &Config, stages: Vec<Arc<Loaded>>, runtime: Arc<Runtime>) -> Result<Self, RunError> {
+        let outputs: Vec<String> = config.outputs.iter().map(|output| output.name.clone()).collect();
+        let named = || config.stages.iter().zip(&stages);
+        let spec = |(stage, loaded): (&StageConfig, &Arc<Loaded>)| {
+            Ok(StageSpec::new(&stage.name, &loaded.descriptor, &outputs)?)
+        };
+        let specs = named().map(spec).collect::<Result<Vec<_>, RunError>>()?;
+        let labels = named().map(|(stage, loaded)| (stage.name.clone(), loaded.digest.clone())).collect();
         let pipeline = Arc::new(Pipeline::new(specs, outputs, &key_paths(config)?)?);
         let labels = Arc::new(DeadLetterLabels { pipeline: config.pipeline.clone(), stages: labels });
-        Ok(Self { pipeline, labels, stages: Arc::new(stages), _runtime: runtime })
+        Ok(Self { pipeline, labels, stages: Arc::new(stages), runtime })
     }
 
     /// What each stage says of itself, in order, with the plugin's digest (empty for a built-in stage).
@@ -71,12 +92,40 @@ impl Prepared {
         let (stages, stop) = (self.stages.clone(), stop.clone());
         Arc::new(move || stages.iter().map(|stage| stage.stage(&stop)).collect())
     }
+
+    /// This pipeline as workers run it.
+    pub(super) fn chain(&self, config: &Config, watch: Option<Arc<Watch>>, stop: &Arc<AtomicBool>) -> Chain {
+        let plugins = self.labels.stages.iter().filter(|(_, digest)| !digest.is_empty()).cloned();
+        let origin =
+            |((name, digest), (descriptor, _)): (&(String, String), (&Descriptor, &str))| match digest.get(..12) {
+                Some(digest) => format!("{name}={}@{digest}", descriptor.version),
+                None => format!("{name}=built-in"),
+            };
+        let lineage = config.lineage.then(|| {
+            let plugins: Vec<String> = self.labels.stages.iter().zip(self.descriptors()).map(origin).collect();
+            Arc::new(Lineage { pipeline: config.pipeline.clone(), plugins: plugins.join(",") })
+        });
+        Chain {
+            number: 0,
+            pipeline: self.pipeline.clone(),
+            stages: self.factory_until(stop),
+            labels: self.labels.clone(),
+            lineage,
+            plugins: Arc::new(plugins.collect()),
+            watch,
+        }
+    }
 }
 
 impl Loaded {
     fn new(runtime: &Runtime, stage: &StageConfig) -> Result<Self, RunError> {
         if let StageKind::Plugin(plugin) = &stage.kind {
-            return load(runtime, stage, plugin);
+            let bytes = std::fs::read(&plugin.path).map_err(|why| RunError::PluginFile {
+                stage: stage.name.clone(),
+                path: plugin.path.clone(),
+                why,
+            })?;
+            return load(runtime, &stage.name, &bytes, plugin);
         }
         let (_, descriptor) =
             builtin(&stage.kind).map_err(|why| RunError::Setting(format!("stage `{}`: {why}", stage.name)))?;
@@ -124,19 +173,14 @@ fn builtin(kind: &StageKind) -> Result<(Builtin, Descriptor), String> {
     }
 }
 
-fn load(runtime: &Runtime, stage: &StageConfig, plugin: &PluginConfig) -> Result<Loaded, RunError> {
-    let bytes = std::fs::read(&plugin.path).map_err(|why| RunError::PluginFile {
-        stage: stage.name.clone(),
-        path: plugin.path.clone(),
-        why,
-    })?;
-    let limits = &plugin.limits;
+fn load(runtime: &Runtime, stage: &str, bytes: &[u8], config: &PluginConfig) -> Result<Loaded, RunError> {
+    let limits = &config.limits;
     let limits = Limits::new(limits.memory_bytes, limits.deadline_ms, limits.output_bytes);
-    let config_json = plugin.config_json.expose().to_owned();
-    let loaded = runtime.load(&bytes, &stage.name).map_err(|why| plugin_error(&stage.name, why))?;
-    let descriptor = loaded.describe(&config_json, &limits).map_err(|why| plugin_error(&stage.name, why))?;
-    let digest = loaded.digest().to_owned();
-    Ok(Loaded { descriptor, digest, make: Make::Plugin { plugin: loaded, config_json, limits } })
+    let config_json = config.config_json.expose().to_owned();
+    let plugin = runtime.load(bytes, stage).map_err(|why| plugin_error(stage, why))?;
+    let descriptor = plugin.describe(&config_json, &limits).map_err(|why| plugin_error(stage, why))?;
+    let digest = plugin.digest().to_owned();
+    Ok(Loaded { descriptor, digest, make: Make::Plugin { plugin, config_json, limits } })
 }
 
 fn plugin_error(stage: &str, why: PluginError) -> RunError {
@@ -144,7 +188,7 @@ fn plugin_error(stage: &str, why: PluginError) -> RunError {
 }
 
 /// The field that each output's keys come from, where one does.
-fn key_paths(config: &Config) -> Result<Vec<Option<Pointer>>, RunError> {
+pub(super) fn key_paths(config: &Config) -> Result<Vec<Option<Pointer>>, RunError> {
     let path = |sink: &SinkConfig| match sink {
         SinkConfig::Kafka(kafka) => kafka.key.clone(),
         _ => None,

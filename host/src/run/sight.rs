@@ -4,19 +4,20 @@
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use serde_json::{Value, json};
 
 use crate::config::{Config, LogLevel, QualityConfig, SourceConfig, StageKind};
-use crate::http::Service;
-use crate::metrics::Format;
+use crate::http::{Sender, Sent, Service, Unwilling};
+use crate::metrics::{Format, Histogram, TIME};
+use crate::pipeline::StageCounts;
 use crate::quality::{Counts, Verdict, Watch};
 use crate::worker::Readings;
 
 use super::exposition::{self, Seen};
-use super::{ClusterReport, Prepared, Progress, Published};
+use super::{ClusterReport, Component, Origin, Prepared, Progress, Published, SwapError, SwapRequest, Swapper};
 
 /// Over how long rates are told, and how often their ends move.
 const RATE_SPAN: Duration = Duration::from_secs(10);
@@ -61,8 +62,14 @@ pub struct Sight {
     pub(super) pipeline: String,
     pub(super) group: Option<String>,
     pub(super) lag_exporter_names: bool,
+    config: Config,
+    /// As they were at the start.
     stages: Vec<StageFact>,
     outputs: Vec<String>,
+    swapper: OnceLock<Arc<Swapper>>,
+    swap_pauses: Mutex<Histogram>,
+    /// Partitions of the group whose last commit names other plugins than ours.
+    mixed_partitions: AtomicUsize,
     paused: AtomicBool,
     expected: AtomicUsize,
     cluster_id: Mutex<String>,
@@ -93,14 +100,37 @@ impl Sight {
             pipeline: config.pipeline.clone(),
             group,
             lag_exporter_names: config.observe.as_ref().is_some_and(|observe| observe.lag_exporter_names),
+            config: config.clone(),
             stages: facts(config, prepared),
             outputs: prepared.pipeline.outputs.clone(),
+            swapper: OnceLock::new(),
+            swap_pauses: Mutex::new(Histogram::new(&TIME)),
+            mixed_partitions: AtomicUsize::new(0),
             paused: AtomicBool::new(false),
             expected: AtomicUsize::new(0),
             cluster_id: Mutex::default(),
             workers: Mutex::default(),
             rates: Mutex::default(),
             quality: config.quality.clone().map(|config| Quality::new(Arc::new(config))),
+        }
+    }
+
+    /// Swaps are asked for here, and shown, from now on.
+    pub(super) fn attach(&self, swapper: &Arc<Swapper>) {
+        // There is one swapper in a run.
+        let _ = self.swapper.set(swapper.clone());
+    }
+
+    /// So many partitions of the group run other plugins than this process.
+    pub(super) fn see_mixed(&self, partitions: usize) {
+        self.mixed_partitions.store(partitions, Ordering::Relaxed);
+    }
+
+    /// What is known of the stages as they run now.
+    fn stages(&self) -> Vec<StageFact> {
+        match self.swapper.get() {
+            Some(swapper) => facts(&self.config, &swapper.prepared()),
+            None => self.stages.clone(),
         }
     }
 
@@ -195,6 +225,15 @@ impl Sight {
         }
     }
 
+    /// For how long workers stood still for swaps.
+    fn swap_pauses(&self) -> Histogram {
+        let mut pauses = lock(&self.swap_pauses);
+        for pause in self.swapper.get().into_iter().flat_map(|swapper| swapper.chains().take_pauses()) {
+            pauses.record_time(pause);
+        }
+        *pauses
+    }
+
     /// Everything that the workers published, added up.
     pub(super) fn seen(&self) -> Seen {
         let mut progress = Progress::default();
@@ -207,7 +246,11 @@ impl Sight {
         }
         readings.partitions.sort_by(|one, other| one.place.cmp(&other.place));
         Seen {
-            stages: self.stages.clone(),
+            stages: self.stages(),
+            swaps: self.swapper.get().map(|swapper| swapper.counts()).unwrap_or_default(),
+            version: self.swapper.get().map_or(0, |swapper| swapper.chains().number()),
+            swap_pauses: self.swap_pauses(),
+            mixed_partitions: self.mixed_partitions.load(Ordering::Relaxed),
             outputs: self.outputs.clone(),
             cluster_id: lock(&self.cluster_id).clone(),
             workers: workers.len(),
@@ -240,6 +283,31 @@ impl Service for Sight {
         }
     }
 
+    fn swap(&self, sent: Vec<Sent>, by: &Sender) -> Result<Value, Unwilling> {
+        let swapper = self.swapper.get().ok_or_else(not_yet)?;
+        let component = |sent: Sent| Component { stage: sent.stage, bytes: sent.bytes, signature: sent.signature };
+        let from = if by.address.to_canonical().is_loopback() { Origin::Loopback } else { Origin::Network };
+        let request = SwapRequest {
+            components: sent.into_iter().map(component).collect(),
+            who: "admin".into(),
+            from: format!("the API, {}", by.address),
+            origin: from,
+        };
+        let swapped = swapper.swap(&request).map_err(unwilling)?;
+        Ok(serde_json::to_value(swapped).unwrap_or_default())
+    }
+
+    fn roll_back(&self, by: &Sender) -> Result<Value, Unwilling> {
+        let swapper = self.swapper.get().ok_or_else(not_yet)?;
+        let swapped = swapper.roll_back(&format!("admin ({})", by.address)).map_err(unwilling)?;
+        Ok(serde_json::to_value(swapped).unwrap_or_default())
+    }
+
+    fn swaps(&self) -> Value {
+        let history = self.swapper.get().map(|swapper| swapper.history());
+        json!({ "swaps": history.unwrap_or_default() })
+    }
+
     fn set_log_level(&self, level: LogLevel) -> Result<(), String> {
         let switch = self.log_switch.as_ref().ok_or("the level of logs is fixed here")?;
         (switch.0)(level)
@@ -248,7 +316,10 @@ impl Service for Sight {
     fn status(&self) -> Value {
         let seen = self.seen();
         let ledger = &seen.progress.ledger;
-        let stages = self.stages.iter().zip(&ledger.stages).map(|(fact, counts)| {
+        // Before the first commit nothing is counted.
+        let none = StageCounts::default();
+        let counts = ledger.stages.iter().chain(std::iter::repeat(&none));
+        let stages = seen.stages.iter().zip(counts).map(|(fact, counts)| {
             json!({
                 "name": fact.name, "plugin": fact.plugin, "version": fact.version, "digest": fact.digest,
                 "in": counts.entered, "forwarded": counts.forwarded, "filtered": counts.filtered,
@@ -282,6 +353,7 @@ impl Service for Sight {
                 beyond.map(|(check, field, _)| json!({"check": check, "field": field})).collect::<Vec<_>>()
             }),
             "latency_p95_seconds": seen.readings.latency.quantile(0.95),
+            "chain": {"number": seen.version, "mixed_partitions": seen.mixed_partitions},
             "stages": stages.collect::<Vec<_>>(),
             "partitions": partitions.collect::<Vec<_>>(),
         })
@@ -316,6 +388,22 @@ fn facts(config: &Config, prepared: &Prepared) -> Vec<StageFact> {
         }
     };
     config.stages.iter().zip(prepared.descriptors()).map(fact).collect()
+}
+
+fn not_yet() -> Unwilling {
+    (503, "the pipeline is still starting".to_owned())
+}
+
+fn unwilling(why: SwapError) -> Unwilling {
+    let status = match why {
+        SwapError::Busy => 409,
+        SwapError::Request(_) => 400,
+        SwapError::TooLarge { .. } => 413,
+        SwapError::Untrusted { .. } => 403,
+        SwapError::Refused(_) => 422,
+        SwapError::NoPrevious => 409,
+    };
+    (status, why.to_string())
 }
 
 /// What was published stays good whoever panicked since.

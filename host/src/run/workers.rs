@@ -6,16 +6,19 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use crate::config::{self, Config, KafkaConnection, KafkaSourceConfig, OutOfRange, SinkConfig, SourceConfig, Start};
+use crate::config::{
+    self, BreakerAction, BreakerConfig, Config, KafkaConnection, KafkaSourceConfig, OutOfRange, SinkConfig,
+    SourceConfig, Start,
+};
 use crate::kafka::{Consumer, ConsumerSettings, GroupProtocol, KafkaError, Producer, ProducerSettings};
 use crate::pipeline::RowLimits;
 use crate::sink::{Delivery, FileSink, Outputs, Target};
 use crate::source::{KafkaSource, LocalSource, Source, StartAt};
 use crate::task::ErrorBudget;
-use crate::worker::{CommitPolicy, Shared, Step, Worker, WorkerError};
+use crate::worker::{Breaker, BreakerThen, Chains, CommitPolicy, Shared, Step, Worker, WorkerError};
 
 use super::cluster::{self, ClusterReport};
-use super::{Prepared, Progress, Published, RunError, Sight, Worked};
+use super::{Progress, Published, RunError, Sight, Worked};
 
 /// The most workers that are started unless the configuration says otherwise.
 pub(super) const WORKERS_MAX: usize = 4;
@@ -39,7 +42,7 @@ pub(super) struct Running {
 /// Starts the workers.
 pub(super) fn start(
     config: &Config,
-    prepared: &Prepared,
+    chains: &Arc<Chains>,
     cluster: &ClusterReport,
     stop: &Arc<AtomicBool>,
     (started, sight): (Instant, &Arc<Sight>),
@@ -56,7 +59,7 @@ pub(super) fn start(
     let workers = (0..count).map(|index| {
         let delivery = delivery(config, cluster, &memory, index)?;
         let source = source(config, &memory)?;
-        let worker = Worker::new(shared(config, prepared, cluster, (&memory, stop)), source, delivery);
+        let worker = Worker::new(shared(config, chains, cluster, &memory), source, delivery);
         let published = Published::default();
         sight.watch(published.clone());
         let (own, stop, sight) = (published.clone(), stop.clone(), sight.clone());
@@ -166,16 +169,10 @@ fn cgroup_limit_bytes() -> u64 {
     group.or_else(machine).unwrap_or(1024 * MIB)
 }
 
-fn shared(
-    config: &Config,
-    prepared: &Prepared,
-    cluster: &ClusterReport,
-    (memory, stop): (&Memory, &Arc<AtomicBool>),
-) -> Shared {
+fn shared(config: &Config, chains: &Arc<Chains>, cluster: &ClusterReport, memory: &Memory) -> Shared {
     Shared {
-        pipeline: prepared.pipeline.clone(),
-        stages: prepared.factory_until(stop),
-        labels: prepared.labels.clone(),
+        chains: chains.clone(),
+        breaker: config.breaker.map(breaker),
         budget: config.dead_letters.stop_above.map(|budget| ErrorBudget {
             share: f64::from(budget.share_per_million) / 1e6,
             records: budget.over_records,
@@ -201,6 +198,15 @@ fn row_limits(config: &Config, cluster: &ClusterReport) -> RowLimits {
     let limit = |sink| limit(sink).map_or(usize::MAX, |bytes| bytes.saturating_sub(RECORD_OVERHEAD_BYTES));
     let outputs = config.outputs.iter().map(|output| limit(&output.sink)).collect();
     RowLimits::new(outputs, limit(&config.dead_letters.to))
+}
+
+fn breaker(config: BreakerConfig) -> Breaker {
+    let then = match config.then {
+        BreakerAction::Pause => BreakerThen::Pause,
+        BreakerAction::Rollback => BreakerThen::RollBack,
+        BreakerAction::Divert => BreakerThen::Divert,
+    };
+    Breaker { faults_per_minute: config.faults_per_minute, then }
 }
 
 fn source(config: &Config, memory: &Memory) -> Result<Source, RunError> {

@@ -35,6 +35,8 @@ pub struct Progress {
     pub place: Place,
     /// The offset of its next record.
     pub next_offset: i64,
+    /// What is committed with the offset.
+    pub note: String,
 }
 
 /// The pipeline's outputs and dead letters, as one thing that commits.

@@ -2,12 +2,11 @@
 
 use std::time::{Duration, Instant};
 
-use crate::kafka::{KafkaError, Producer, Route, TopicId};
+use crate::kafka::{KafkaError, Position, Producer, Route, TopicId};
 use crate::metrics::ClientFigures;
 use crate::pipeline::Flow;
 use crate::record::{Place, Rows};
 use crate::source::Source;
-use crate::source::kafka::positions;
 use crate::task::Output;
 
 use super::files::FileSink;
@@ -130,8 +129,7 @@ impl Outputs {
         for file in &mut self.files {
             file.flush().map_err(|error| DeliveryError::Fatal(error.to_string()))?;
         }
-        let offsets: Vec<(Place, i64)> =
-            progress.iter().map(|progress| (progress.place.clone(), progress.next_offset)).collect();
+        let offsets: Vec<Position> = progress.iter().map(position).collect();
         if !self.exactly_once {
             if let Some(producer) = &mut self.producer {
                 producer.flush(REQUEST_TIMEOUT).map_err(sort_plain)?;
@@ -150,7 +148,7 @@ impl Outputs {
         let Some(group) = source.group_metadata() else {
             return Err(DeliveryError::Aborted("not a member of the group".into()));
         };
-        let sent = producer.send_offsets(&positions(&offsets), &group, REQUEST_TIMEOUT);
+        let sent = producer.send_offsets(&offsets, &group, REQUEST_TIMEOUT);
         let committed = sent.and_then(|()| producer.commit(REQUEST_TIMEOUT));
         if matches!(committed, Err(KafkaError::Fenced(_))) {
             self.fenced.push(Instant::now());
@@ -208,6 +206,11 @@ impl std::fmt::Debug for Outputs {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Outputs").field("targets", &self.targets).finish_non_exhaustive()
     }
+}
+
+fn position(progress: &Progress) -> Position {
+    let Place { topic, partition } = progress.place.clone();
+    Position { topic, partition, offset: progress.next_offset, metadata: progress.note.clone() }
 }
 
 /// A row that the brokers did not take makes its transaction worthless.

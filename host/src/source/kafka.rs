@@ -145,7 +145,7 @@ impl KafkaSource {
         // The end and the first record of a time move on: where such a start was not noted, a restart before the first
         // record would begin elsewhere, and skip what came between.
         if !moving.is_empty() {
-            self.commit(&moving).map_err(sort)?;
+            self.commit(&positions(&moving)).map_err(sort)?;
         }
         Ok(starts)
     }
@@ -254,8 +254,20 @@ impl KafkaSource {
     }
 
     /// Commits offsets without a transaction.
-    pub(crate) fn commit(&mut self, offsets: &[(Place, i64)]) -> Result<(), KafkaError> {
-        self.consumer.commit(&positions(offsets), REQUEST_TIMEOUT)
+    pub(crate) fn commit(&mut self, offsets: &[Position]) -> Result<(), KafkaError> {
+        self.consumer.commit(offsets, REQUEST_TIMEOUT)
+    }
+
+    /// What was committed with each partition's offset; none where that can't be learnt now.
+    pub(super) fn notes(&self, places: &[Place]) -> Vec<Option<String>> {
+        let partitions: Vec<Partition> = places.iter().map(partition).collect();
+        match self.consumer.committed(&partitions, REQUEST_TIMEOUT) {
+            Ok(positions) => positions.into_iter().map(|position| Some(position?.metadata)).collect(),
+            Err(why) => {
+                tracing::warn!("can't tell which plugins ran before: {why}");
+                vec![None; places.len()]
+            }
+        }
     }
 
     /// Who this member is in the group now, for a transaction.
@@ -279,7 +291,7 @@ fn partition(place: &Place) -> Partition {
 }
 
 /// Places with offsets, as the client wants them.
-pub(crate) fn positions(offsets: &[(Place, i64)]) -> Vec<Position> {
+fn positions(offsets: &[(Place, i64)]) -> Vec<Position> {
     offsets.iter().map(|(place, offset)| partition(place).at(*offset)).collect()
 }
 

@@ -123,6 +123,14 @@ impl Source {
         }
     }
 
+    /// What was committed with each partition's offset, where anything was.
+    pub fn notes(&self, places: &[Place]) -> Vec<Option<String>> {
+        match self {
+            Self::Kafka(source) => source.notes(places),
+            Self::Local(_) | Self::Memory(_) => vec![None; places.len()],
+        }
+    }
+
     /// Where to begin with each partition: at its committed offset, else where the configuration says.
     pub fn starts(&mut self, places: &[Place]) -> Result<Vec<(Place, i64)>, SourceError> {
         match self {

@@ -5,11 +5,13 @@
 
 mod dead_letter;
 mod ledger;
+mod lineage;
 
 use std::sync::Arc;
 
 pub use dead_letter::DeadLetterLabels;
 pub use ledger::{Ledger, Reasons};
+pub use lineage::Lineage;
 
 use crate::pipeline::{Flow, Pipeline, RowLimits, Run, Stage};
 use crate::plugin::{StageError, StageUsage};
@@ -105,7 +107,44 @@ pub struct Task {
     /// The error budget's period, and as it was at the last commit.
     period: Period,
     period_committed: Period,
+    /// The first offset of this partition that the chain in force was run for.
+    since: i64,
+    lineage: Option<Arc<Lineage>>,
 }
+
+/// What some stages made of a number of records.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct StageTally {
+    /// Records that the first of these stages was given.
+    pub entered: u64,
+    /// Those that became dead letters at any of them.
+    pub dead_letters: u64,
+    /// Of these, those that made a plugin fault.
+    pub faults: u64,
+}
+
+impl StageTally {
+    /// Both together.
+    pub fn plus(self, other: Self) -> Self {
+        Self {
+            entered: self.entered + other.entered,
+            dead_letters: self.dead_letters + other.dead_letters,
+            faults: self.faults + other.faults,
+        }
+    }
+
+    /// This without the other.
+    pub fn minus(self, other: Self) -> Self {
+        Self {
+            entered: self.entered.saturating_sub(other.entered),
+            dead_letters: self.dead_letters.saturating_sub(other.dead_letters),
+            faults: self.faults.saturating_sub(other.faults),
+        }
+    }
+}
+
+/// How the codes of dead letters begin that a faulting plugin leaves.
+const FAULT_CODES: &str = "plugin_";
 
 impl Task {
     /// A task that begins at `offset`.
@@ -134,6 +173,49 @@ impl Task {
             total,
             period: Period::default(),
             period_committed: Period::default(),
+            since: offset,
+            lineage: None,
+        }
+    }
+
+    /// Has outputs say where they come from.
+    pub fn set_lineage(&mut self, lineage: Option<Arc<Lineage>>) {
+        self.lineage = lineage;
+    }
+
+    /// Replaces the chain by another of as many stages and the same outputs, from the next record on. Everything that was
+    /// processed must be committed.
+    pub fn swap(
+        &mut self,
+        pipeline: Arc<Pipeline>,
+        stages: Vec<Stage>,
+        labels: Arc<DeadLetterLabels>,
+        lineage: Option<Arc<Lineage>>,
+    ) {
+        debug_assert_eq!(self.position, self.committed, "a swap happens between two blocks");
+        self.run = Run::with_limits(self.row_limits.clone());
+        (self.pipeline, self.stages, self.labels, self.lineage) = (pipeline, stages, labels, lineage);
+        self.since = self.position;
+    }
+
+    /// The first offset that the chain in force was run for.
+    pub fn since(&self) -> i64 {
+        self.since
+    }
+
+    /// Says so, where an earlier owner of the partition began with it.
+    pub fn set_since(&mut self, offset: i64) {
+        self.since = offset;
+    }
+
+    /// What `stages` made of the last batch.
+    pub fn tally(&self, stages: &[usize]) -> StageTally {
+        let counts = self.run.counts();
+        let dead = || self.run.dead().iter().filter(|dead| stages.contains(&dead.stage));
+        StageTally {
+            entered: stages.iter().filter_map(|&stage| Some(counts.get(stage)?.entered)).max().unwrap_or(0),
+            dead_letters: dead().count() as u64,
+            faults: dead().filter(|dead| dead.code.starts_with(FAULT_CODES)).count() as u64,
         }
     }
 
@@ -171,6 +253,9 @@ impl Task {
         // Instances never outlive the batch: nothing that a plugin kept leaks into the next one.
         self.stages.iter_mut().for_each(Stage::end_block);
         ran?;
+        if let Some(lineage) = &self.lineage {
+            lineage.add(&mut out.flow.rows, batch);
+        }
         out.dead_letters.clear();
         for dead in self.run.dead() {
             self.labels.push(&mut out.dead_letters, batch, dead, self.row_limits.dead_letters());

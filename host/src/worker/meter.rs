@@ -230,6 +230,11 @@ impl Meter {
         self.times.values_mut().for_each(|times| times.pending_ms = None);
     }
 
+    /// Keeps what a task's stages have used that are replaced.
+    pub(super) fn retire(&mut self, task: &Task) {
+        add_usage(&mut self.closed, task);
+    }
+
     /// Keeps what a task's stages have used that is given up.
     pub(super) fn close(&mut self, place: &Place, task: &Task) {
         add_usage(&mut self.closed, task);

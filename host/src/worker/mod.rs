@@ -9,25 +9,29 @@
 //! - after a request whose outcome is unknown the producer is made anew before it is used again, and the group is
 //!   asked what was committed.
 
+mod chain;
 mod held;
 mod meter;
 mod partitions;
 mod policy;
+mod swap;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Instant;
 
+pub use chain::{Chain, ChainEvent, Chains, Note, Watch, WatchLimits};
 use meter::Meter;
 pub use meter::{PartitionReading, Readings};
 pub use policy::CommitPolicy;
+pub use swap::{Breaker, BreakerThen};
 
 use crate::config::QualityConfig;
-use crate::pipeline::{Pipeline, RowLimits, Stage};
+use crate::pipeline::{RowLimits, Stage};
 use crate::record::{Batch, Place};
 use crate::sink::{Delivery, DeliveryError, Progress};
 use crate::source::{Event, Source, SourceError};
-use crate::task::{DeadLetterLabels, ErrorBudget, Ledger, Output, Task, TaskError};
+use crate::task::{ErrorBudget, Ledger, Output, StageTally, Task, TaskError};
 
 /// Why a worker stops.
 #[derive(Debug, thiserror::Error)]
@@ -70,12 +74,10 @@ impl Default for Rules {
 /// What all workers of a pipeline share.
 #[derive(Clone)]
 pub struct Shared {
-    /// The checked chain.
-    pub pipeline: Arc<Pipeline>,
-    /// Makes stages.
-    pub stages: StageFactory,
-    /// What dead letters say.
-    pub labels: Arc<DeadLetterLabels>,
+    /// The chain in force.
+    pub chains: Arc<Chains>,
+    /// What many faults lead to, if to anything.
+    pub breaker: Option<Breaker>,
     /// When a partition stops.
     pub budget: Option<ErrorBudget>,
     /// The most bytes of a record that each output takes.
@@ -117,6 +119,8 @@ pub struct Worker {
     rules: Rules,
     source: Source,
     delivery: Delivery,
+    /// The chain that all tasks run.
+    chain: Arc<Chain>,
     tasks: BTreeMap<Place, Task>,
     /// Partitions that were assigned and whose start is not known yet.
     awaiting: Vec<Place>,
@@ -134,6 +138,7 @@ pub struct Worker {
     output: Output,
     events: Vec<Event>,
     meter: Meter,
+    faults: swap::Faults,
 }
 
 /// What is processed and not committed yet.
@@ -143,6 +148,8 @@ struct Block {
     records: u64,
     /// Of outputs and dead letters.
     bytes: u64,
+    /// What the watch over a new chain admitted.
+    admitted: StageTally,
     since_ms: u64,
     last_commit_ms: u64,
     /// When records were taken, and how many.
@@ -152,10 +159,12 @@ struct Block {
 impl Worker {
     /// A worker that has no partition yet.
     pub fn new(shared: Shared, source: Source, delivery: Delivery) -> Self {
-        let closed = Ledger::new(&shared.pipeline);
-        let meter = Meter::new(shared.pipeline.stages.len(), shared.metered, shared.quality.clone());
+        let chain = shared.chains.current();
+        let closed = Ledger::new(&chain.pipeline);
+        let meter = Meter::new(chain.pipeline.stages.len(), shared.metered, shared.quality.clone());
         Self {
             shared,
+            chain,
             rules: Rules::default(),
             source,
             delivery,
@@ -172,6 +181,7 @@ impl Worker {
             output: Output::default(),
             events: Vec::new(),
             meter,
+            faults: swap::Faults::default(),
         }
     }
 
@@ -220,6 +230,7 @@ impl Worker {
 
     /// One round: takes what the source has, processes it, and commits where that is due. `now_ms` never falls.
     pub fn step(&mut self, now_ms: u64) -> Result<Step, WorkerError> {
+        self.follow_chain(now_ms)?;
         let before = self.block.records;
         self.resume_held(now_ms)?;
         self.poll(now_ms)?;
@@ -329,6 +340,9 @@ impl Worker {
         if let Err(why) = processed {
             return self.refused(place, why, now_ms);
         }
+        if !self.admit(&place, now_ms)? {
+            return Ok(());
+        }
         self.block.records += records;
         self.block.bytes += self.output.bytes() as u64;
         self.block.batches += 1;
@@ -342,8 +356,11 @@ impl Worker {
     /// visible as one, and only then the tasks' books move.
     fn commit(&mut self, now_ms: u64) -> Result<(), WorkerError> {
         let moved = |(place, task): (&Place, &Task)| {
-            (task.position() != task.committed())
-                .then(|| Progress { place: place.clone(), next_offset: task.position() })
+            (task.position() != task.committed()).then(|| Progress {
+                place: place.clone(),
+                next_offset: task.position(),
+                note: self.chain.note(task.since()),
+            })
         };
         let progress: Vec<Progress> = self.tasks.iter().filter_map(moved).collect();
         let started = Instant::now();
@@ -401,6 +418,7 @@ impl Worker {
         }
         self.discard_polled = true;
         self.meter.undone(false);
+        self.release();
         self.block = Block { last_commit_ms: now_ms, ..Block::default() };
         if self.rules.restore_on_abort {
             let starts: Vec<(Place, i64)> = self

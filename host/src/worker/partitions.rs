@@ -3,7 +3,6 @@
 use super::{State, Worker, WorkerError};
 use crate::record::Place;
 use crate::source::SourceError;
-use crate::task::Task;
 
 impl Worker {
     /// Starts tasks for the partitions that were assigned, where their group says.
@@ -18,19 +17,8 @@ impl Worker {
             }
             starts => starts?,
         };
-        for (place, offset) in &starts {
-            let shared = &self.shared;
-            let stages = match (shared.stages)() {
-                Err(why) if why.is_transient() => {
-                    tracing::warn!("{place}: not started yet: {why}");
-                    return Ok(());
-                }
-                stages => stages?,
-            };
-            let (pipeline, labels) = (shared.pipeline.clone(), shared.labels.clone());
-            let of = (place.topic.clone(), place.partition);
-            let task = Task::new(of, *offset, pipeline, stages, labels, (shared.budget, shared.row_limits.clone()));
-            self.tasks.insert(place.clone(), task);
+        if !self.start_tasks(&starts)? {
+            return Ok(());
         }
         self.awaiting.clear();
         Ok(self.source.assign(&starts)?)

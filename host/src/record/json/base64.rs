@@ -14,7 +14,7 @@ const VALUES: [u8; 256] = {
 
 /// Appends what `text` stands for; where it is no base64, with padding and without stray bits, false, and nothing is
 /// appended.
-pub(super) fn decode(text: &[u8], out: &mut Vec<u8>) -> bool {
+pub(crate) fn decode(text: &[u8], out: &mut Vec<u8>) -> bool {
     if !text.len().is_multiple_of(4) {
         return false;
     }
@@ -43,7 +43,7 @@ pub(super) fn decode(text: &[u8], out: &mut Vec<u8>) -> bool {
 }
 
 /// Appends the base64 of `bytes`.
-pub(super) fn encode(bytes: &[u8], out: &mut Vec<u8>) {
+pub(crate) fn encode(bytes: &[u8], out: &mut Vec<u8>) {
     out.reserve(bytes.len().div_ceil(3) * 4);
     for group in bytes.chunks(3) {
         let bits = group.iter().enumerate().fold(0_u32, |bits, (i, &byte)| bits | u32::from(byte) << (16 - 8 * i));

@@ -8,7 +8,7 @@
 //! Where a key occurs twice in an object the last counts. A write removes the others, and those of the path's parents
 //! too, although they do not count: who removes a field must not find it in the bytes.
 
-mod base64;
+pub(crate) mod base64;
 mod cells;
 mod error;
 mod extract;

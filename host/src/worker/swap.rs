@@ -1,0 +1,153 @@
+//! A worker and the chain in force: it follows a swap between two blocks, and gives a chain up that does harm.
+
+use std::time::Instant;
+
+use super::{Chain, Note, State, Worker, WorkerError};
+use crate::record::Place;
+use crate::task::Task;
+
+/// Over how long faults are counted.
+const BREAKER_MS: u64 = 60_000;
+
+/// What many faults lead to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Breaker {
+    /// The most records of a worker that may fault within a minute.
+    pub faults_per_minute: u64,
+    /// What more of them lead to.
+    pub then: BreakerThen,
+}
+
+/// What an open breaker does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BreakerThen {
+    /// Takes no more records until somebody says so.
+    Pause,
+    /// Puts the chain before this one in force; pauses where there is none.
+    RollBack,
+    /// Goes on making dead letters of them.
+    Divert,
+}
+
+/// The faults of the last minute.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Faults {
+    since_ms: u64,
+    count: u64,
+}
+
+impl Worker {
+    /// Runs the chain in force. What is open is committed under the chain that it was processed with; where that does not
+    /// succeed at once, the change waits.
+    pub(super) fn follow_chain(&mut self, now_ms: u64) -> Result<(), WorkerError> {
+        if self.shared.chains.number() == self.chain.number || self.state != State::Running {
+            return Ok(());
+        }
+        let started = Instant::now();
+        if self.block.batches > 0 {
+            self.commit(now_ms)?;
+        }
+        if self.block.batches > 0 || self.state != State::Running {
+            return Ok(());
+        }
+        let chain = self.shared.chains.current();
+        let made: Result<Vec<_>, _> = self.tasks.iter().map(|_| (chain.stages)()).collect();
+        let made = match made {
+            Err(why) if why.is_transient() => {
+                tracing::warn!("the swap waits: {why}");
+                return Ok(());
+            }
+            made => made?,
+        };
+        for (task, stages) in self.tasks.values_mut().zip(made) {
+            self.meter.retire(task);
+            let Chain { pipeline, labels, lineage, .. } = chain.as_ref().clone();
+            task.swap(pipeline, stages, labels, lineage);
+        }
+        self.chain = chain;
+        self.shared.chains.follow(self.chain.number, started.elapsed());
+        Ok(())
+    }
+
+    /// Starts tasks on the chain in force; false where that has to be tried again.
+    pub(super) fn start_tasks(&mut self, starts: &[(Place, i64)]) -> Result<bool, WorkerError> {
+        let places: Vec<Place> = starts.iter().map(|(place, _)| place.clone()).collect();
+        let notes = self.source.notes(&places);
+        for ((place, offset), note) in starts.iter().zip(notes) {
+            let Chain { pipeline, labels, lineage, plugins, .. } = self.chain.as_ref().clone();
+            let stages = match (self.chain.stages)() {
+                Err(why) if why.is_transient() => {
+                    tracing::warn!("{place}: not started yet: {why}");
+                    return Ok(false);
+                }
+                stages => stages?,
+            };
+            let of = (place.topic.clone(), place.partition);
+            let bounds = (self.shared.budget, self.shared.row_limits.clone());
+            let mut task = Task::new(of, *offset, pipeline, stages, labels, bounds);
+            task.set_lineage(lineage);
+            match note.as_deref().and_then(Note::parse) {
+                Some(note) if note.plugins == *plugins => task.set_since(note.since),
+                Some(note) => {
+                    let changed = plugins.iter().filter(|(stage, digest)| note.plugins.get(*stage) != Some(*digest));
+                    let stages: Vec<&str> = changed.map(|(stage, _)| stage.as_str()).collect();
+                    tracing::info!(
+                        "{place}: from offset {offset} on other plugins run than before: {}",
+                        stages.join(", ")
+                    );
+                }
+                None => {}
+            }
+            self.tasks.insert(place.clone(), task);
+        }
+        Ok(true)
+    }
+
+    /// Takes the batch that a task has just processed into account, before any of it is delivered. False where the chain
+    /// is given up for it: the block is undone, and its records come again.
+    pub(super) fn admit(&mut self, place: &Place, now_ms: u64) -> Result<bool, WorkerError> {
+        let Some(task) = self.tasks.get(place) else { return Ok(true) };
+        if let Some(watch) = self.chain.watch.clone() {
+            let batch = task.tally(&watch.stages);
+            if let Err(why) = watch.admit(now_ms, batch) {
+                self.abort(now_ms, &why)?;
+                self.shared.chains.roll_back(self.chain.number, &why);
+                return Ok(false);
+            }
+            self.block.admitted = self.block.admitted.plus(batch);
+        }
+        let Some(breaker) = self.shared.breaker else { return Ok(true) };
+        let all: Vec<usize> = (0..self.chain.pipeline.stages.len()).collect();
+        let found = task.tally(&all).faults;
+        if found == 0 {
+            return Ok(true);
+        }
+        if now_ms >= self.faults.since_ms + BREAKER_MS {
+            self.faults = Faults { since_ms: now_ms, count: 0 };
+        }
+        let before = self.faults.count;
+        self.faults.count += found;
+        if before <= breaker.faults_per_minute && self.faults.count > breaker.faults_per_minute {
+            self.open_breaker(breaker);
+        }
+        Ok(true)
+    }
+
+    fn open_breaker(&mut self, breaker: Breaker) {
+        let why = format!("{} records made plugins fault within a minute", self.faults.count);
+        let chains = &self.shared.chains;
+        match breaker.then {
+            BreakerThen::Divert => tracing::warn!("{why}; they go on to the dead letters"),
+            BreakerThen::RollBack if chains.roll_back(self.chain.number, &why) => {}
+            BreakerThen::RollBack | BreakerThen::Pause => chains.pause(&why),
+        }
+    }
+
+    /// Takes back what the watch admitted of a block that is undone.
+    pub(super) fn release(&mut self) {
+        let admitted = std::mem::take(&mut self.block.admitted);
+        if let Some(watch) = &self.chain.watch {
+            watch.release(admitted);
+        }
+    }
+}
