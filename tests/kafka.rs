@@ -5,6 +5,8 @@
 
 mod harness;
 
+#[path = "kafka/groups.rs"]
+mod groups;
 #[path = "kafka/records.rs"]
 mod records;
 #[path = "kafka/room.rs"]
