@@ -133,6 +133,30 @@ fn a_run_that_was_killed_leaves_nothing_that_looks_whole() {
 }
 
 #[test]
+fn a_run_that_is_stopped_before_its_sources_end_leaves_nothing_that_looks_whole() {
+    // What has no end is whole wherever it is stopped.
+    for (name, end, whole) in [("stopped", ", records: 1000000", false), ("stopped-endless", "", true)] {
+        let folder = Folder::new(name);
+        let pipeline = folder.write(
+            "slow.yaml",
+            format!(
+                "pipeline: slow\nsource: {{generate: {{clickstream: {{records_per_second: 1000{end}}}}}}}\n\
+                 outputs: {{main: {{file: {{path: out.ndjson}}}}}}\ndead_letters: {{to: {{discard: {{}}}}}}\n"
+            ),
+        );
+        let log = folder.0.join("log");
+        let said = fs::File::create(&log).expect("a file");
+        let mut child = command(&["run", text(&pipeline)]).stderr(said).spawn().expect("millstream starts");
+        let written = || fs::metadata(folder.0.join("out.ndjson.partial")).is_ok_and(|file| file.len() > 0);
+        until("records are written", written);
+        let status = Command::new("kill").args(["-TERM", &child.id().to_string()]).status().expect("kill runs");
+        assert!(status.success() && child.wait().expect("a child").success(), "{}", folder.read("log"));
+        assert_eq!((folder.has("out.ndjson"), folder.has("out.ndjson.partial")), (whole, !whole));
+        assert_eq!(folder.read("log").contains("out.ndjson.partial is a part of the output"), !whole);
+    }
+}
+
+#[test]
 fn a_quiet_pipe_keeps_nothing_from_ending_in_order() {
     let folder = Folder::new("quiet");
     let pipeline = folder.write(

@@ -1,18 +1,23 @@
 //! Promise: whatever fails, and wherever, every record is answered for exactly once, in order; and the same seed
 //! fails in the same way. The real worker runs against a model of Kafka; each of its rules, switched off, is caught.
 
-use std::collections::BTreeMap;
+#[path = "harness/guests.rs"]
+mod guests;
+
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use anyhow::{Result, ensure};
 use millstream::memory::{Chance, Faults, MemoryKafka, Visible};
-use millstream::pipeline::{Pipeline, RowLimits};
+use millstream::pipeline::{Pipeline, RowLimits, Stage, StageSpec};
+use millstream::plugin::{Limits, Runtime, RuntimeConfig, StageInput, StageOutput, StageRunner};
 use millstream::record::Rows;
 use millstream::record::json::Pointer;
+use millstream::record::{Cell, Column};
 use millstream::sink::{Delivery, MemoryDelivery};
 use millstream::source::{MemorySource, Source};
 use millstream::task::DeadLetterLabels;
-use millstream::worker::{Chain, Chains, CommitPolicy, Rules, Shared, Step, Worker};
+use millstream::worker::{Chain, Chains, CommitPolicy, Rules, Shared, StageFactory, Step, Worker};
 
 const PARTITIONS: usize = 3;
 const RECORDS: usize = 40;
@@ -50,6 +55,55 @@ fn k2_is_found_when_an_abort_leaves_the_tasks_where_they_were() {
 #[test]
 fn k3_is_found_when_a_producer_in_doubt_is_used_again() {
     assert!(fails_for_some_seed(Rules { renew_in_doubt: false, ..Rules::default() }));
+}
+
+#[test]
+fn a_plugin_that_gets_no_instance_holds_its_partitions_and_loses_nothing() {
+    let runtime = Runtime::new(RuntimeConfig { instances: 1, ..RuntimeConfig::default() }).expect("a runtime");
+    let plugin = runtime.load(&guests::guest("hostile"), "hostile").expect("it keeps the contract's letter");
+    let limits = Limits::new(64 << 20, 1_000, 32 << 20);
+    let runner = move || StageRunner::new(plugin.clone(), "{}", limits.clone());
+    let mut other = runner().expect("the only instance");
+    let spec = StageSpec::new("hostile", other.descriptor(), &["main".into()]).expect("a stage");
+    let pipeline = Pipeline::new(vec![spec], vec!["main".into()], &[None]).expect("a pipeline");
+    let stages: StageFactory = Arc::new(move || Ok(vec![Stage::Plugin(Box::new(runner()?))]));
+
+    let input: Vec<Rows> = (0..PARTITIONS).map(|partition| partition_of(1, partition)).collect();
+    let kafka = MemoryKafka::new(input, 1, Faults::default());
+    let (source, delivery) = (MemorySource::new(&kafka), MemoryDelivery::new(&kafka, "worker"));
+    let mut worker = Worker::new(shared(pipeline, stages), Source::Memory(source), Delivery::Memory(delivery));
+    kafka.rebalance(true);
+    let mut now_ms = 0;
+    // The only instance is taken and given back again and again: before the tasks start, and later between their batches.
+    for round in 0..400 {
+        now_ms += 50;
+        let taken = round % 20 < 10;
+        if taken {
+            take_instance(&mut other)
+        } else {
+            other.end_block()
+        }
+        let before = kafka.visible().len();
+        worker.step(now_ms).expect("no trouble that ends a worker");
+        // What was processed before is committed within 200 ms.
+        let held = taken && round % 20 >= 5;
+        assert!(!held || kafka.visible().len() == before, "what is committed came through no plugin");
+    }
+    assert!(kafka.all_committed());
+    let id = |visible: &Visible| text(visible).split('"').nth(3).map(str::to_owned);
+    let ids: BTreeSet<_> = kafka.visible().iter().map(id).collect();
+    assert_eq!((ids.len(), kafka.visible().len()), (PARTITIONS * RECORDS, PARTITIONS * RECORDS), "each once");
+}
+
+/// Runs a row, after which the stage keeps its instance until its block ends.
+fn take_instance(runner: &mut StageRunner) {
+    let fields = runner.descriptor().reads.clone();
+    let mut columns: Vec<Column> = fields.iter().map(|field| Column::new(field.ty)).collect();
+    columns.iter_mut().for_each(|column| column.push_cell(Cell::Missing));
+    let columns: Vec<&Column> = columns.iter().collect();
+    let (keys, values, headers, timestamps_ms) = (None, None, None, None);
+    let input = StageInput { rows: 1, columns: &columns, keys, values, headers, timestamps_ms };
+    runner.run(&input, &mut StageOutput::default()).expect("it has the instance, or gets it");
 }
 
 fn fails_for_some_seed(rules: Rules) -> bool {
@@ -106,6 +160,27 @@ fn compare(partition: usize, rows: &Rows, visible: &[Visible]) -> Result<()> {
     Ok(())
 }
 
+fn shared(pipeline: Pipeline, stages: StageFactory) -> Shared {
+    let chain = Chain {
+        number: 0,
+        pipeline: Arc::new(pipeline),
+        stages,
+        labels: Arc::new(DeadLetterLabels { pipeline: "simulation".into(), stages: Vec::new() }),
+        lineage: None,
+        plugins: Arc::default(),
+        watch: None,
+    };
+    Shared {
+        chains: Arc::new(Chains::new(chain)),
+        breaker: None,
+        budget: None,
+        row_limits: RowLimits::same(10_000),
+        policy: CommitPolicy { min_interval_ms: 10, max_interval_ms: 200, records_max: 20, bytes_max: 1 << 20 },
+        metered: true,
+        quality: None,
+    }
+}
+
 struct Group {
     kafka: MemoryKafka,
     rules: Rules,
@@ -118,24 +193,8 @@ impl Group {
         let member = source.member();
         let delivery = MemoryDelivery::new(&self.kafka, &format!("worker-{worker}"));
         let keys = [Some(Pointer::parse("/country")?)];
-        let chain = Chain {
-            number: 0,
-            pipeline: Arc::new(Pipeline::new(Vec::new(), vec!["main".into()], &keys)?),
-            stages: Arc::new(|| Ok(Vec::new())),
-            labels: Arc::new(DeadLetterLabels { pipeline: "simulation".into(), stages: Vec::new() }),
-            lineage: None,
-            plugins: Arc::default(),
-            watch: None,
-        };
-        let shared = Shared {
-            chains: Arc::new(Chains::new(chain)),
-            breaker: None,
-            budget: None,
-            row_limits: RowLimits::same(10_000),
-            policy: CommitPolicy { min_interval_ms: 10, max_interval_ms: 200, records_max: 20, bytes_max: 1 << 20 },
-            metered: true,
-            quality: None,
-        };
+        let pipeline = Pipeline::new(Vec::new(), vec!["main".into()], &keys)?;
+        let shared = shared(pipeline, Arc::new(|| Ok(Vec::new())));
         let made = Worker::new(shared, Source::Memory(source), Delivery::Memory(delivery)).with_rules(self.rules);
         self.workers.insert(worker, (member, made));
         Ok(())

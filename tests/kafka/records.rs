@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use millstream::memory::Chance;
 use millstream::record::Rows;
 use sha2::{Digest, Sha256};
 
@@ -122,9 +123,11 @@ fn a_dead_letter_is_the_record_byte_for_byte_with_headers_that_say_why() {
     }
 }
 
-/// A record with number `n` and as many bytes, or more.
+/// A record with number `n` and as many bytes or a few more, which no compression makes much smaller.
 fn sized(n: &str, bytes: usize) -> Vec<u8> {
-    format!("{{\"n\":{n},\"fill\":\"{}\"}}", "x".repeat(bytes)).into_bytes()
+    let mut chance = Chance::new(bytes as u64 + n.parse().unwrap_or(0));
+    let fill: String = (0..bytes).map(|_| char::from(b'0' + chance.below(75) as u8)).filter(|c| *c != '\\').collect();
+    format!("{{\"n\":{n},\"fill\":\"{fill}{}\"}}", "x".repeat(bytes - fill.len())).into_bytes()
 }
 
 /// A room in which the two written topics take other sizes than Kafka's default, where they are given.
