@@ -1,4 +1,4 @@
-//! `cargo xtask bench [end-to-end | latency | plugin | idle | metrics] [--json] [--NAME VALUE …]`: what Millstream costs beside
+//! `cargo xtask bench [end-to-end | latency | plugin | idle | metrics | swap] [--json] [--NAME VALUE …]`: what Millstream costs beside
 //! programs that do the same by hand, measured side by side in one run.
 //!
 //! The work is done by the crate `millstream-bench`; here everything is built for release and a broker is started.
@@ -14,7 +14,7 @@ use crate::guests;
 use crate::test::BROKERS;
 use crate::workspace::{Workspace, run as run_command};
 
-const BENCHES: [&str; 5] = ["end-to-end", "latency", "plugin", "idle", "metrics"];
+const BENCHES: [&str; 6] = ["end-to-end", "latency", "plugin", "idle", "metrics", "swap"];
 
 /// Builds what is needed and runs one bench; options go to it as they are.
 pub(crate) fn run(workspace: &Workspace, args: &[String]) -> Result<ExitCode> {

@@ -34,7 +34,7 @@ usage: cargo xtask COMMAND
   demo --kafka               the same from topic to topic, on a real broker that is started for it
   demo --brokers HOST:PORT   the same on yours
   test [--long] [FILTER]     every promise against a real broker (KAFKA_BROKERS, if set, is used instead)
-  bench [WHICH] [--json]     what it costs beside native programs: end-to-end, latency, plugin or idle
+  bench [WHICH] [--json]     what it costs beside native programs: end-to-end, latency, plugin, idle, metrics or swap
   guests                     the plugins, built into target/plugins/NAME.wasm
   doctor [--install]         what this machine lacks, and how to get it; or get it (Debian and Ubuntu, as root)";
 

@@ -12,6 +12,7 @@ mod metrics;
 mod plugin;
 mod process;
 mod report;
+mod swap;
 
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
@@ -58,6 +59,7 @@ fn with_broker(args: &Args) -> Result<Vec<report::Row>> {
         "latency" => latency::run(&setting, args),
         "idle" => idle::run(&setting, args),
         "metrics" => metrics::run(&setting, args),
+        "swap" => swap::run(&setting, args),
         other => bail!("there is no bench {other:?}"),
     }
 }
