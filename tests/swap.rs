@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use harness::broker::Broker;
 use harness::guests::guest;
-use harness::http::{address, await_some, get};
+use harness::http::{address, await_some, get, value};
 use harness::process::{Millstream, folder, long};
 use harness::topics::{self, Filler};
 use millstream::http::{Client, ClientError};
@@ -72,7 +72,7 @@ impl Line {
             "pipeline: {name}\ninstance: one\nworkers: 2\nlineage: true\n\
              source: {{kafka: {{brokers: \"{brokers}\", topic: {input}, start: earliest, properties: {{session.timeout.ms: 1500}}}}}}\n\
              outputs: {{main: {{kafka: {{topic: {out}}}}}}}\ndead_letters: {{to: {{kafka: {{topic: {dead}}}}}}}\n\
-             observe: off\nadmin: {{listen: '127.0.0.1:0'}}\n{more}"
+             observe: {{listen: '127.0.0.1:0'}}\nadmin: {{listen: '127.0.0.1:0'}}\n{more}"
         );
         let text =
             text.replace("PLUGIN", &plugin.display().to_string()).replace("STORE", &folder.display().to_string());
@@ -83,9 +83,9 @@ impl Line {
 
     fn start(&self, run: &str) -> Running {
         let process = Millstream::start(&self.folder, run, &["run", &self.config]);
-        let admin = address(&self.folder, run, "admin");
+        let (admin, observe) = (address(&self.folder, run, "admin"), address(&self.folder, run, "observe"));
         await_some("the start", || process.log().contains(" ms after the start").then_some(()));
-        Running { process, admin }
+        Running { process, admin, observe }
     }
 
     fn read(&self, part: &str) -> Vec<Rows> {
@@ -106,6 +106,7 @@ const ONE_STAGE: &str =
 struct Running {
     process: Millstream,
     admin: SocketAddr,
+    observe: SocketAddr,
 }
 
 impl Running {
@@ -122,6 +123,11 @@ impl Running {
     fn swaps(&self) -> Vec<Value> {
         let answer: Value = serde_json::from_str(&get(self.admin, "/v1/swaps")).expect("JSON");
         answer["swaps"].as_array().expect("a list").clone()
+    }
+
+    /// A metric's sum over all labels but these.
+    fn metric(&self, name: &str, labels: &[&str]) -> f64 {
+        value(&get(self.observe, "/metrics"), name, labels).unwrap_or_else(|| panic!("{name} is not there"))
     }
 
     fn running_digest(&self) -> String {
@@ -259,6 +265,9 @@ fn swaps_under_load_lose_nothing_and_every_output_names_the_version_that_its_com
         watched.store(true, Ordering::Relaxed);
         watching.join().expect("watched")
     });
+    assert_eq!(running.metric("millstream_swaps_total", &["done"]), swaps as f64);
+    assert_eq!(running.metric("millstream_chain_number", &[]), swaps as f64);
+    assert!(running.metric("millstream_swap_pause_seconds_count", &[]) >= swaps as f64);
     assert!(running.process.terminate().success());
     line.finish();
     let found = complete(&line);
@@ -354,6 +363,7 @@ fn a_candidate_that_does_harm_is_put_back_with_few_dead_letters_that_name_it() {
         stop.store(true, Ordering::Relaxed);
         filling.join().expect("filled");
     });
+    assert_eq!(running.metric("millstream_swaps_total", &["rolled_back"]), ways.len() as f64);
     assert!(running.process.terminate().success());
     line.finish();
     complete(&line);

@@ -87,7 +87,7 @@ impl ConsumerSettings {
             read_committed: true,
             offset_reset: "earliest".to_owned(),
             queue_kib: 16 * 1024,
-            report_ends: true,
+            report_ends: false,
         }
     }
 
