@@ -40,6 +40,8 @@ fn main() -> Result<()> {
         Ok((latencies, sent?))
     })?;
     latencies.retain(|&(stamp, _)| stamp >= sent.measured_from);
+    let seen: Vec<u64> = latencies.iter().map(|&(stamp, latency)| stamp + latency).collect();
+    let silence = seen.windows(2).map(|pair| pair[1].saturating_sub(pair[0])).max().unwrap_or(0);
     let mut micros: Vec<u64> = latencies.iter().map(|&(_, latency)| latency).collect();
     micros.sort_unstable();
     let at = |share: f64| micros.get((micros.len() as f64 * share) as usize).map(|&us| us as f64 / 1e3);
@@ -48,6 +50,7 @@ fn main() -> Result<()> {
         json!({
             "sent": sent.records, "measured": micros.len(), "behind_ms": sent.behind.as_secs_f64() * 1e3,
             "p50_ms": at(0.5), "p95_ms": at(0.95), "p99_ms": at(0.99), "max_ms": micros.last().map(|&us| us as f64 / 1e3),
+            "longest_silence_ms": silence as f64 / 1e3,
         })
     );
     Ok(())

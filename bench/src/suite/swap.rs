@@ -4,12 +4,10 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::net::{SocketAddr, TcpListener};
 use std::process::{Command, Stdio};
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result, anyhow, ensure};
+use anyhow::{Context as _, Result, ensure};
 use millstream::http::Client;
-use millstream::kafka::{Admin, Connection, Partition};
 
 use super::contender::{Contender, Run};
 use super::process::Process;
@@ -21,9 +19,7 @@ const BENCH: &str = "swap";
 const MILLSTREAM: Contender = Contender::Millstream { exactly_once: true };
 const START: Duration = Duration::from_secs(3);
 const END_TIMEOUT: Duration = Duration::from_secs(60);
-const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
-const PARTITIONS: i32 = 4;
-/// How long the group's commits are looked at before swaps begin, so that both runs are warm.
+/// How long the load runs before swaps begin; the probe measures from then on.
 const WARM_UP: Duration = Duration::from_secs(5);
 
 pub(super) fn run(setting: &Setting, args: &Args) -> Result<Vec<Row>> {
@@ -49,16 +45,9 @@ fn one_run(setting: &Setting, (rate, seconds): (u64, u64), swaps: u64) -> Result
     std::thread::sleep(START);
     let probe = probe(setting, &run, (rate, seconds))?;
     std::thread::sleep(WARM_UP);
-    let over = AtomicBool::new(false);
-    let (gap, swapped) = std::thread::scope(|scope| {
-        let watching = scope.spawn(|| longest_gap(setting, &run, &over));
-        let swapped = swap_in_turn(setting, admin, swaps);
-        let rest = Duration::from_secs(if swaps == 0 { seconds } else { 1 });
-        std::thread::sleep(rest);
-        over.store(true, Ordering::Relaxed);
-        (watching.join().map_err(|_| anyhow!("the watcher panicked")), swapped)
-    });
-    let (gap, took) = (gap??, swapped?);
+    let took = swap_in_turn(setting, admin, swaps)?;
+    let rest = Duration::from_secs(if swaps == 0 { seconds } else { 1 });
+    std::thread::sleep(rest);
     let metrics = Client::new(&format!("http://{observe}"), None, None)?.get("/metrics")?;
     let pauses = buckets(&String::from_utf8_lossy(&metrics));
     let output = probe.wait_with_output()?;
@@ -71,7 +60,7 @@ fn one_run(setting: &Setting, (rate, seconds): (u64, u64), swaps: u64) -> Result
     let mut figures = vec![
         ("p50_ms", figure(&latency, "p50_ms")?),
         ("p99_ms", figure(&latency, "p99_ms")?),
-        ("longest_commit_gap_ms", gap.as_secs_f64() * 1e3),
+        ("longest_silence_ms", figure(&latency, "longest_silence_ms")?),
     ];
     if swaps > 0 {
         figures.push(("pause_p50_at_most_ms", within(&pauses, 0.5) * 1e3));
@@ -105,23 +94,6 @@ fn swap_in_turn(setting: &Setting, admin: SocketAddr, swaps: u64) -> Result<Dura
 fn version(code: &[u8], number: u64) -> Vec<u8> {
     let text = format!("\u{5}bench{number}");
     [code, &[0, text.len() as u8], text.as_bytes()].concat()
-}
-
-/// The longest time between two changes of what the group has committed.
-fn longest_gap(setting: &Setting, run: &Run<'_>, over: &AtomicBool) -> Result<Duration> {
-    let admin = Admin::new(&Connection::new(setting.brokers.as_str()))?;
-    let places: Vec<Partition> =
-        (0..PARTITIONS).map(|partition| Partition::new(run.input.as_str(), partition)).collect();
-    let (mut last, mut changed, mut longest) = (0, Instant::now(), Duration::ZERO);
-    while !over.load(Ordering::Relaxed) {
-        let offsets = admin.group_offsets(&run.group, &places, REQUEST_TIMEOUT)?;
-        let sum: i64 = offsets.iter().flatten().map(|position| position.offset).sum();
-        if sum != last {
-            longest = if last == 0 { longest } else { longest.max(changed.elapsed()) };
-            (last, changed) = (sum, Instant::now());
-        }
-    }
-    Ok(longest)
 }
 
 /// The cumulative counts of the histogram of pauses, by their bounds in microseconds.

@@ -46,7 +46,7 @@ fn a_pipeline_is_read_with_every_default_filled_in() {
     let budget = ErrorBudget { share_per_million: 50_000, over_records: 10_000 };
     assert_eq!(config.dead_letters.stop_above, Some(budget));
     assert_eq!(config.delivery, Delivery::ExactlyOnce);
-    assert_eq!(config.commit, CommitConfig { min_interval_ms: 5, max_interval_ms: 1_000, max_records: 50_000 });
+    assert_eq!(config.commit, CommitConfig { min_interval_ms: 15, max_interval_ms: 1_000, max_records: 50_000 });
     assert_eq!((config.workers, config.memory_limit_bytes, config.create_topics), (None, None, false));
     assert!(!config.instance.is_empty());
 }

@@ -230,7 +230,7 @@ impl Worker {
 
     /// One round: takes what the source has, processes it, and commits where that is due. `now_ms` never falls.
     pub fn step(&mut self, now_ms: u64) -> Result<Step, WorkerError> {
-        self.follow_chain(now_ms)?;
+        self.follow_chain()?;
         let before = self.block.records;
         self.resume_held(now_ms)?;
         self.poll(now_ms)?;

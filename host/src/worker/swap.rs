@@ -37,19 +37,14 @@ pub(super) struct Faults {
 }
 
 impl Worker {
-    /// Runs the chain in force. What is open is committed under the chain that it was processed with; where that does not
-    /// succeed at once, the change waits.
-    pub(super) fn follow_chain(&mut self, now_ms: u64) -> Result<(), WorkerError> {
-        if self.shared.chains.number() == self.chain.number || self.state != State::Running {
+    /// Runs the chain in force, once the block that is open was committed under the chain that it was processed with: the
+    /// swap waits for that commit, and no record waits for the swap.
+    pub(super) fn follow_chain(&mut self) -> Result<(), WorkerError> {
+        let follows = self.shared.chains.number() == self.chain.number;
+        if follows || self.block.batches > 0 || self.state != State::Running {
             return Ok(());
         }
         let started = Instant::now();
-        if self.block.batches > 0 {
-            self.commit(now_ms)?;
-        }
-        if self.block.batches > 0 || self.state != State::Running {
-            return Ok(());
-        }
         let chain = self.shared.chains.current();
         let made: Result<Vec<_>, _> = self.tasks.iter().map(|_| (chain.stages)()).collect();
         let made = match made {
