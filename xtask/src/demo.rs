@@ -135,7 +135,7 @@ fn results(workspace: &Workspace) -> PathBuf {
 /// The host, with the variables that the demo's pipelines name.
 fn millstream(workspace: &Workspace) -> Command {
     let mut command = workspace.command(workspace.host());
-    command.env("OUT", results(workspace));
+    command.env("MILLSTREAM_RESULTS", results(workspace));
     command.envs(DEFAULTS.iter().map(|(name, _)| (*name, variable(name))));
     command
 }
