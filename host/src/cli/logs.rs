@@ -13,7 +13,7 @@ const VARIABLE: &str = "MILLSTREAM_LOG";
 pub(super) fn start(config: &LogsConfig) -> LogSwitch {
     let filter = std::env::var(VARIABLE).ok().filter(|text| !text.is_empty());
     let filter = filter.and_then(|text| EnvFilter::try_new(text).ok());
-    let filter = filter.unwrap_or_else(|| EnvFilter::new(level(config.level)));
+    let filter = filter.unwrap_or_else(|| EnvFilter::new(config.level.name()));
     let logs = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     // Another subscriber is in place already: then that one decides.
     match config.format {
@@ -34,8 +34,8 @@ pub(super) fn start(config: &LogsConfig) -> LogSwitch {
 
 fn switch<S: 'static>(handle: Handle<EnvFilter, S>) -> LogSwitch {
     LogSwitch::new(move |to| {
-        let set = handle.reload(EnvFilter::new(level(to))).map_err(|why| why.to_string());
-        tracing::info!(level = level(to), "logging at another level from now on");
+        let set = handle.reload(EnvFilter::new(to.name())).map_err(|why| why.to_string());
+        tracing::info!(level = to.name(), "logging at another level from now on");
         set
     })
 }
@@ -43,14 +43,4 @@ fn switch<S: 'static>(handle: Handle<EnvFilter, S>) -> LogSwitch {
 /// Begins to log what commands other than `run` have to say beside their output.
 pub(super) fn start_quiet() {
     let _ = start(&LogsConfig { format: LogFormat::Human, level: LogLevel::Warn });
-}
-
-fn level(level: LogLevel) -> &'static str {
-    match level {
-        LogLevel::Error => "error",
-        LogLevel::Warn => "warn",
-        LogLevel::Info => "info",
-        LogLevel::Debug => "debug",
-        LogLevel::Trace => "trace",
-    }
 }

@@ -155,6 +155,22 @@ pub enum LogLevel {
     Trace,
 }
 
+impl LogLevel {
+    /// Every level with its name.
+    pub const NAMES: &[(&str, Self)] = &[
+        ("error", Self::Error),
+        ("warn", Self::Warn),
+        ("info", Self::Info),
+        ("debug", Self::Debug),
+        ("trace", Self::Trace),
+    ];
+
+    /// What it is called.
+    pub fn name(self) -> &'static str {
+        Self::NAMES.iter().find(|(_, level)| *level == self).map_or("info", |(name, _)| name)
+    }
+}
+
 const ROOT_KEYS: &[&str] = &[
     "pipeline",
     "source",
@@ -285,15 +301,7 @@ impl LogsConfig {
             format: fields.or("format", LogFormat::Human, |at| {
                 at.choice(&[("human", LogFormat::Human), ("json", LogFormat::Json)])
             })?,
-            level: fields.or("level", LogLevel::Info, |at| {
-                at.choice(&[
-                    ("error", LogLevel::Error),
-                    ("warn", LogLevel::Warn),
-                    ("info", LogLevel::Info),
-                    ("debug", LogLevel::Debug),
-                    ("trace", LogLevel::Trace),
-                ])
-            })?,
+            level: fields.or("level", LogLevel::Info, |at| at.choice(LogLevel::NAMES))?,
         })
     }
 }

@@ -76,7 +76,7 @@ impl Door {
         let accept = request.headers().get(ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or_default();
         let format = Format::accepted(accept);
         let stage = parameter(rule.path, request.uri().path()).unwrap_or_default().to_owned();
-        let signature = signature(request.headers())?;
+        let headers = request.headers().clone();
         let body = match rule.body {
             Some(bounds) => read(request.into_body(), bounds).await?,
             None => Bytes::new(),
@@ -97,7 +97,7 @@ impl Door {
                 value(StatusCode::OK, &json!({"paused": paused}))
             }
             Route::SwapStage => {
-                let sent = vec![Sent { stage, bytes: body.to_vec(), signature }];
+                let sent = vec![Sent { stage, bytes: body.to_vec(), signature: signature(&headers)? }];
                 self.where_one_may_wait(sender, move |service, by| service.swap(sent, by)).await
             }
             Route::SwapAll => {
@@ -165,16 +165,9 @@ fn object(body: &[u8]) -> Result<Value, Refusal> {
 }
 
 fn log_level(body: &[u8]) -> Result<LogLevel, Refusal> {
-    let levels = [
-        ("error", LogLevel::Error),
-        ("warn", LogLevel::Warn),
-        ("info", LogLevel::Info),
-        ("debug", LogLevel::Debug),
-        ("trace", LogLevel::Trace),
-    ];
     let object = object(body)?;
     let asked = object["level"].as_str().unwrap_or_default();
-    let level = levels.iter().find(|(name, _)| *name == asked).map(|(_, level)| *level);
+    let level = LogLevel::NAMES.iter().find(|(name, _)| *name == asked).map(|(_, level)| *level);
     level.ok_or((StatusCode::BAD_REQUEST, "expected {\"level\": …} with error, warn, info, debug or trace"))
 }
 

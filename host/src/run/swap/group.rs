@@ -12,29 +12,34 @@ const REQUEST_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// The notes that the group's members commit.
 pub(in crate::run) struct Group {
-    admin: Admin,
+    connection: Connection,
+    /// Made at the first look: a short run never needs it.
+    admin: Option<Admin>,
     group: String,
     places: Vec<Partition>,
-    looked: Option<Instant>,
+    looked: Instant,
     mixed: usize,
 }
 
 impl Group {
-    /// The group of a Kafka source; `None` for other sources, or where no client can be made.
+    /// The group of a Kafka source; `None` for other sources.
     pub(in crate::run) fn new(config: &Config, partitions: i32) -> Option<Self> {
         let SourceConfig::Kafka(source) = &config.source else { return None };
-        let admin = Admin::new(&Connection::from(&source.connection)).ok()?;
+        let connection = Connection::from(&source.connection);
         let places = (0..partitions).map(|partition| Partition::new(source.topic.as_str(), partition)).collect();
-        Some(Self { admin, group: source.group.clone(), places, looked: None, mixed: 0 })
+        Some(Self { connection, admin: None, group: source.group.clone(), places, looked: Instant::now(), mixed: 0 })
     }
 
     /// How many partitions' last commits name other plugins than `chain`, where it is time to look.
     pub(in crate::run) fn mixed(&mut self, chain: &Chain) -> Option<usize> {
-        if self.looked.is_some_and(|looked| looked.elapsed() < LOOK_INTERVAL) {
+        if self.looked.elapsed() < LOOK_INTERVAL {
             return None;
         }
-        self.looked = Some(Instant::now());
-        let offsets = self.admin.group_offsets(&self.group, &self.places, REQUEST_TIMEOUT).ok()?;
+        self.looked = Instant::now();
+        if self.admin.is_none() {
+            self.admin = Admin::new(&self.connection).ok();
+        }
+        let offsets = self.admin.as_ref()?.group_offsets(&self.group, &self.places, REQUEST_TIMEOUT).ok()?;
         let notes = offsets.iter().flatten().filter_map(|position| Note::parse(&position.metadata));
         let mixed = notes.filter(|note| note.plugins != *chain.plugins).count();
         if mixed > 0 && self.mixed == 0 {
