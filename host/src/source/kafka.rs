@@ -7,7 +7,7 @@ use crate::kafka::{Consumer, GroupMetadata, KafkaError, Partition, Polled, Posit
 use crate::metrics::ClientFigures;
 use crate::record::{Batch, Place};
 
-use super::{Event, SourceError};
+use super::{Event, SourceError, Start};
 
 /// How long one request to the cluster may take before it is tried again.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
@@ -123,24 +123,27 @@ impl KafkaSource {
     }
 
     pub(super) fn committed(&mut self, places: &[Place]) -> Result<Vec<Option<i64>>, SourceError> {
-        let partitions: Vec<Partition> = places.iter().map(partition).collect();
-        let offsets = self.consumer.committed(&partitions, REQUEST_TIMEOUT).map_err(sort)?;
-        Ok(offsets.into_iter().map(|position| position.map(|position| position.offset)).collect())
+        Ok(self.positions(places)?.into_iter().map(|position| Some(position?.offset)).collect())
     }
 
-    pub(super) fn starts(&mut self, places: &[Place]) -> Result<Vec<(Place, i64)>, SourceError> {
-        let committed = self.committed(places)?;
+    fn positions(&self, places: &[Place]) -> Result<Vec<Option<Position>>, SourceError> {
+        let partitions: Vec<Partition> = places.iter().map(partition).collect();
+        self.consumer.committed(&partitions, REQUEST_TIMEOUT).map_err(sort)
+    }
+
+    pub(super) fn starts(&mut self, places: &[Place]) -> Result<Vec<Start>, SourceError> {
+        let committed = self.positions(places)?;
         let (mut starts, mut moving) = (Vec::new(), Vec::new());
         for (place, committed) in places.iter().zip(committed) {
             let (first, end) = self.consumer.watermarks(&partition(place), REQUEST_TIMEOUT).map_err(sort)?;
-            let offset = match committed {
-                Some(offset) => self.in_range(place, offset, (first, end))?,
+            let offset = match &committed {
+                Some(position) => self.in_range(place, position.offset, (first, end))?,
                 None => self.first_start(place, first, end)?,
             };
             if committed.is_none() && self.start != StartAt::Earliest {
                 moving.push((place.clone(), offset));
             }
-            starts.push((place.clone(), offset));
+            starts.push(Start { place: place.clone(), offset, note: committed.map(|position| position.metadata) });
         }
         // The end and the first record of a time move on: where such a start was not noted, a restart before the first
         // record would begin elsewhere, and skip what came between.
@@ -190,9 +193,10 @@ impl KafkaSource {
         }
     }
 
-    pub(super) fn assign(&mut self, starts: &[(Place, i64)]) -> Result<(), SourceError> {
-        self.consumer.assign(&positions(starts)).map_err(sort)?;
-        self.assigned.extend(starts.iter().map(|(place, _)| (partition(place), None)));
+    pub(super) fn assign(&mut self, starts: &[Start]) -> Result<(), SourceError> {
+        let positions: Vec<Position> = starts.iter().map(|start| partition(&start.place).at(start.offset)).collect();
+        self.consumer.assign(&positions).map_err(sort)?;
+        self.assigned.extend(starts.iter().map(|start| (partition(&start.place), None)));
         if self.paused { self.pause(true) } else { Ok(()) }
     }
 
@@ -256,18 +260,6 @@ impl KafkaSource {
     /// Commits offsets without a transaction.
     pub(crate) fn commit(&mut self, offsets: &[Position]) -> Result<(), KafkaError> {
         self.consumer.commit(offsets, REQUEST_TIMEOUT)
-    }
-
-    /// What was committed with each partition's offset; none where that can't be learnt now.
-    pub(super) fn notes(&self, places: &[Place]) -> Vec<Option<String>> {
-        let partitions: Vec<Partition> = places.iter().map(partition).collect();
-        match self.consumer.committed(&partitions, REQUEST_TIMEOUT) {
-            Ok(positions) => positions.into_iter().map(|position| Some(position?.metadata)).collect(),
-            Err(why) => {
-                tracing::warn!("can't tell which plugins ran before: {why}");
-                vec![None; places.len()]
-            }
-        }
     }
 
     /// Who this member is in the group now, for a transaction.

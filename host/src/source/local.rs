@@ -7,7 +7,7 @@ use crate::record::Place;
 
 use super::files::FilesSource;
 use super::generate::GenerateSource;
-use super::{Event, SourceError};
+use super::{Event, SourceError, Start};
 
 /// The most records and bytes of one batch.
 const BATCH_RECORDS_MAX: usize = 4_096;
@@ -87,8 +87,8 @@ impl LocalSource {
         self.repeatable && !self.ended
     }
 
-    pub(super) fn starts(&self, places: &[Place]) -> Vec<(Place, i64)> {
-        places.iter().map(|place| (place.clone(), 0)).collect()
+    pub(super) fn starts(&self, places: &[Place]) -> Vec<Start> {
+        places.iter().map(|place| Start { place: place.clone(), offset: 0, note: None }).collect()
     }
 
     /// Nothing was read before it is asked for, so that there is nothing to go back over.

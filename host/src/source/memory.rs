@@ -3,7 +3,7 @@
 use crate::memory::MemoryKafka;
 use crate::record::{Batch, Place, Rows};
 
-use super::{Event, SourceError};
+use super::{Event, SourceError, Start};
 
 /// The most records that one poll of the model brings.
 const RECORDS_PER_POLL_MAX: usize = 7;
@@ -90,13 +90,14 @@ impl MemorySource {
         Ok(places.iter().map(|place| model.offsets[place.partition as usize]).collect())
     }
 
-    pub(super) fn starts(&mut self, places: &[Place]) -> Result<Vec<(Place, i64)>, SourceError> {
-        let offsets = self.committed(places)?;
-        Ok(places.iter().cloned().zip(offsets.into_iter().map(|offset| offset.unwrap_or(0))).collect())
+    pub(super) fn starts(&mut self, places: &[Place]) -> Result<Vec<Start>, SourceError> {
+        let offsets = self.committed(places)?.into_iter();
+        let start = |(place, offset): (Place, Option<i64>)| Start { place, offset: offset.unwrap_or(0), note: None };
+        Ok(places.iter().cloned().zip(offsets).map(start).collect())
     }
 
-    pub(super) fn assign(&mut self, starts: &[(Place, i64)]) -> Result<(), SourceError> {
-        self.positions.extend(starts.iter().map(|(place, offset)| (place.partition, *offset)));
+    pub(super) fn assign(&mut self, starts: &[Start]) -> Result<(), SourceError> {
+        self.positions.extend(starts.iter().map(|start| (start.place.partition, start.offset)));
         Ok(())
     }
 

@@ -42,6 +42,17 @@ pub enum Event {
     Ended,
 }
 
+/// Where a partition begins.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Start {
+    /// The partition.
+    pub place: Place,
+    /// Its first record's offset.
+    pub offset: i64,
+    /// What was committed with that offset, where anything was.
+    pub note: Option<String>,
+}
+
 /// A source of batches.
 #[derive(Debug)]
 pub enum Source {
@@ -123,16 +134,8 @@ impl Source {
         }
     }
 
-    /// What was committed with each partition's offset, where anything was.
-    pub fn notes(&self, places: &[Place]) -> Vec<Option<String>> {
-        match self {
-            Self::Kafka(source) => source.notes(places),
-            Self::Local(_) | Self::Memory(_) => vec![None; places.len()],
-        }
-    }
-
     /// Where to begin with each partition: at its committed offset, else where the configuration says.
-    pub fn starts(&mut self, places: &[Place]) -> Result<Vec<(Place, i64)>, SourceError> {
+    pub fn starts(&mut self, places: &[Place]) -> Result<Vec<Start>, SourceError> {
         match self {
             Self::Kafka(source) => source.starts(places),
             Self::Local(source) => Ok(source.starts(places)),
@@ -141,7 +144,7 @@ impl Source {
     }
 
     /// Takes assigned partitions on, each at its offset.
-    pub fn assign(&mut self, starts: &[(Place, i64)]) -> Result<(), SourceError> {
+    pub fn assign(&mut self, starts: &[Start]) -> Result<(), SourceError> {
         match self {
             Self::Kafka(source) => source.assign(starts),
             Self::Local(_) => Ok(()),
