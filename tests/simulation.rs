@@ -169,6 +169,7 @@ fn shared(pipeline: Pipeline, stages: StageFactory) -> Shared {
         lineage: None,
         plugins: Arc::default(),
         watch: None,
+        given_up: false,
     };
     Shared {
         chains: Arc::new(Chains::new(chain)),

@@ -3,176 +3,26 @@
 
 mod harness;
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
-use std::sync::OnceLock;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::time::{Duration, Instant};
+#[path = "swap/line.rs"]
+mod line;
 
-use harness::broker::Broker;
-use harness::guests::guest;
-use harness::http::{address, await_some, get, value};
-use harness::process::{Millstream, folder, long};
-use harness::topics::{self, Filler};
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use ed25519_compact::{KeyPair, Seed};
+use harness::http::{await_some, raw};
+use harness::process::long;
+use harness::topics;
+use line::{Line, ONE_STAGE, PARTITIONS, Raise, brokers, click, digest, fill, version};
 use millstream::http::{Client, ClientError};
 use millstream::kafka::{Admin, Connection, Partition};
 use millstream::memory::Chance;
 use millstream::record::Rows;
 use millstream::worker::Note;
+use openssl::base64::encode_block;
 use serde_json::Value;
-use sha2::{Digest, Sha256};
-
-const PORT: u16 = 19_760;
-const PARTITIONS: i32 = 4;
-
-/// The broker that is there for all tests, or one of these tests' own.
-fn brokers() -> String {
-    static BROKER: OnceLock<Broker> = OnceLock::new();
-    let given = std::env::var("KAFKA_BROKERS").ok().filter(|brokers| !brokers.is_empty());
-    let start = || {
-        let broker = Broker::start(PORT);
-        broker.kill_at_exit();
-        broker
-    };
-    given.unwrap_or_else(|| BROKER.get_or_init(start).address())
-}
-
-/// A version of a guest: the same code under another digest, by a custom section that nobody reads.
-fn version(package: &str, number: usize) -> Vec<u8> {
-    let mut bytes = guest(package);
-    let text = format!("\u{7}version{number}");
-    bytes.push(0);
-    bytes.push(u8::try_from(text.len()).expect("short"));
-    bytes.extend_from_slice(text.as_bytes());
-    bytes
-}
-
-fn digest(bytes: &[u8]) -> String {
-    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
-/// A pipeline of one stage, its topics, and its files.
-struct Line {
-    name: String,
-    folder: PathBuf,
-    plugin: PathBuf,
-    config: String,
-}
-
-impl Line {
-    fn new(name: &str, first: &[u8], more: &str) -> Self {
-        let folder = folder(&format!("swap-{name}"));
-        let plugin = folder.join("plugin.wasm");
-        std::fs::write(&plugin, first).expect("a plugin file");
-        let brokers = brokers();
-        let [input, out, dead] = ["in", "out", "dead"].map(|part| format!("{name}-{part}"));
-        topics::make(&brokers, &[&input, &out, &dead], PARTITIONS);
-        let text = format!(
-            "pipeline: {name}\ninstance: one\nworkers: 2\nlineage: true\n\
-             source: {{kafka: {{brokers: \"{brokers}\", topic: {input}, start: earliest, properties: {{session.timeout.ms: 1500}}}}}}\n\
-             outputs: {{main: {{kafka: {{topic: {out}}}}}}}\ndead_letters: {{to: {{kafka: {{topic: {dead}}}}}}}\n\
-             observe: {{listen: '127.0.0.1:0'}}\nadmin: {{listen: '127.0.0.1:0'}}\n{more}"
-        );
-        let text =
-            text.replace("PLUGIN", &plugin.display().to_string()).replace("STORE", &folder.display().to_string());
-        let config = folder.join("p.yaml");
-        std::fs::write(&config, text).expect("a config file");
-        Self { name: name.to_owned(), folder, plugin, config: config.display().to_string() }
-    }
-
-    fn start(&self, run: &str) -> Running {
-        let process = Millstream::start(&self.folder, run, &["run", &self.config]);
-        let (admin, observe) = (address(&self.folder, run, "admin"), address(&self.folder, run, "observe"));
-        await_some("the start", || process.log().contains(" ms after the start").then_some(()));
-        Running { process, admin, observe }
-    }
-
-    fn read(&self, part: &str) -> Vec<Rows> {
-        topics::read(&brokers(), &format!("{}-{part}", self.name), true)
-    }
-
-    /// Processes what is left, in order, and ends.
-    fn finish(&self) {
-        let mut last = Millstream::start(&self.folder, "last", &["run", &self.config, "--until-end"]);
-        let status = last.wait(Duration::from_secs(120));
-        assert!(status.success(), "the last run fails:\n{}", last.log());
-    }
-}
-
-const ONE_STAGE: &str =
-    "stages: [{name: only, plugin: PLUGIN, config: {blocked_countries: [XX]}}]\nswap: {store: STORE";
-
-struct Running {
-    process: Millstream,
-    admin: SocketAddr,
-    observe: SocketAddr,
-}
-
-impl Running {
-    fn put(&self, bytes: &[u8]) -> Result<Value, (u16, String)> {
-        let client = Client::new(&format!("http://{}", self.admin), None, None).expect("an address");
-        let client = client.with_patience(Duration::from_secs(90));
-        match client.send("PUT", "/v1/stages/only/plugin", "application/wasm", bytes) {
-            Ok(answer) => Ok(serde_json::from_slice(&answer).expect("JSON")),
-            Err(ClientError::Refused { status, text }) => Err((status, text)),
-            Err(why) => Err((0, why.to_string())),
-        }
-    }
-
-    fn swaps(&self) -> Vec<Value> {
-        let answer: Value = serde_json::from_str(&get(self.admin, "/v1/swaps")).expect("JSON");
-        answer["swaps"].as_array().expect("a list").clone()
-    }
-
-    /// A metric's sum over all labels but these.
-    fn metric(&self, name: &str, labels: &[&str]) -> f64 {
-        value(&get(self.observe, "/metrics"), name, labels).unwrap_or_else(|| panic!("{name} is not there"))
-    }
-
-    fn running_digest(&self) -> String {
-        let status: Value = serde_json::from_str(&get(self.admin, "/v1/status")).expect("JSON");
-        status["stages"][0]["digest"].as_str().expect("a digest").to_owned()
-    }
-}
-
-/// Ends what others do until it is raised, also when this test fails.
-struct Raise<'a>(&'a AtomicBool);
-
-impl Drop for Raise<'_> {
-    fn drop(&mut self) {
-        self.0.store(true, Ordering::Relaxed);
-    }
-}
-
-/// Writes records at an even pace until it is told to stop; `value` makes each from its number.
-fn fill(topic: &str, per_second: usize, stop: &AtomicBool, sent: &AtomicUsize, value: impl Fn(usize) -> String) {
-    let mut filler = Filler::new(&brokers(), topic);
-    let started = Instant::now();
-    while !stop.load(Ordering::Relaxed) {
-        let due = started.elapsed().as_millis() as usize * per_second / 1_000;
-        let mut rows = Rows::default();
-        for number in sent.load(Ordering::Relaxed)..due {
-            let key = format!("user-{}", number % 500);
-            rows.push(
-                number as i64,
-                1_700_000_000_000 + number as i64,
-                Some(key.as_bytes()),
-                Some(value(number).as_bytes()),
-            );
-        }
-        sent.fetch_max(due, Ordering::Relaxed);
-        if !rows.is_empty() {
-            filler.send(rows);
-        }
-        std::thread::sleep(Duration::from_millis(10));
-    }
-}
-
-fn click(number: usize) -> String {
-    let country = if number.is_multiple_of(50) { "XX" } else { "DE" };
-    format!("{{\"number\":{number},\"user_id\":{},\"country\":\"{country}\"}}", number % 500)
-}
 
 /// What commits said of the versions that led to them: partition, first offset, offset after the last, digest.
 type Claims = BTreeSet<(i32, i64, i64, String)>;
@@ -437,6 +287,145 @@ fn a_file_that_changes_is_swapped_in_and_a_restart_goes_on_with_what_ran() {
     replace(&line.plugin, &version("validate", 4));
     let running = line.start("third");
     assert_eq!(running.running_digest(), digest(&version("validate", 4)));
+    assert!(running.process.terminate().success());
+}
+
+#[test]
+fn a_file_that_was_put_back_by_itself_stays_put_back_over_a_restart() {
+    let old = version("upcast", 0);
+    let rest = "stages: [{name: only, plugin: PLUGIN}]\nswap: {store: STORE, faults: 5, dead_letters: 8}";
+    let line = Line::new("back", &old, rest);
+    let running = line.start("run");
+    let (stop, sent) = (AtomicBool::new(false), AtomicUsize::new(0));
+    std::thread::scope(|scope| {
+        let (stop, sent) = (&stop, &sent);
+        let _raise = Raise(stop);
+        let trap = |number: usize| format!("{{\"number\":{number},\"text\":\"t\",\"do\":\"trap\"}}");
+        scope.spawn(move || fill("back-in", 100, stop, sent, trap));
+        replace(&line.plugin, &version("hostile", 0));
+        await_some("the way back", || running.swaps().pop().filter(|last| last["result"] == "rolled_back"));
+    });
+    running.process.kill();
+    let running = line.start("again");
+    assert_eq!(running.running_digest(), digest(&old), "the file holds what was put back");
+    assert!(running.process.terminate().success());
+}
+
+#[test]
+fn several_stages_are_swapped_as_one_where_a_trusted_key_has_signed_them() {
+    let pair = KeyPair::from_seed(Seed::new([7; 32]));
+    let key = encode_block(&pair.pk[..]);
+    let rest = format!(
+        "stages: [{{name: only, plugin: PLUGIN}}, {{name: second, plugin: PLUGIN}}]\n\
+         swap: {{store: STORE, trust: {{keys: ['{key}']}}}}"
+    );
+    let line = Line::new("signed", &version("upcast", 0), &rest);
+    let running = line.start("run");
+    let client = Client::new(&format!("http://{}", running.admin), None, None).expect("an address");
+    let [one, two] = [1, 2].map(|number| version("upcast", number));
+    let component = |bytes: &[u8], signed: &[u8]| {
+        let signature = encode_block(&pair.sk.sign(signed, None)[..]);
+        serde_json::json!({"bytes": encode_block(bytes), "signature": signature})
+    };
+    let swap = |first: Value, second: Value| {
+        let body = serde_json::json!({"components": {"only": first, "second": second}}).to_string();
+        client.send("PUT", "/v1/plugins", "application/json", body.as_bytes())
+    };
+    let wrong = swap(component(&one, &one), component(&two, &one)).expect_err("the second is not what was signed");
+    assert!(matches!(wrong, ClientError::Refused { status: 403, .. }), "{wrong}");
+    assert_eq!(running.running_digest(), digest(&version("upcast", 0)), "neither of the two came in");
+    let swapped: Value =
+        serde_json::from_slice(&swap(component(&one, &one), component(&two, &two)).expect("both are signed"))
+            .expect("JSON");
+    assert_eq!((&swapped["number"], &swapped["plugins"]["only"]), (&1.into(), &digest(&one).into()));
+    assert_eq!(swapped["plugins"]["second"], digest(&two));
+    assert!(running.process.terminate().success());
+}
+
+#[test]
+fn a_version_that_breaks_the_pipeline_or_is_too_large_is_refused() {
+    let rest = "stages: [{name: only, plugin: PLUGIN}]\nswap: {store: STORE}";
+    let line = Line::new("fit", &version("hostile", 0), rest);
+    let text = std::fs::read_to_string(&line.config).expect("the config");
+    std::fs::write(&line.config, text.replace("topic: fit-out", "topic: fit-out, key: /twice")).expect("written");
+    let running = line.start("run");
+    let (status, why) = running.put(&version("upcast", 0)).expect_err("it does not write the key's field");
+    assert_eq!(status, 422, "{why}");
+    assert!(why.contains("no longer writes `/twice`, which an output takes its key from"), "{why}");
+    let head = format!(
+        "PUT /v1/stages/only/plugin HTTP/1.1\r\nhost: {}\r\ncontent-type: application/wasm\r\ncontent-length: {}\r\n\r\n",
+        running.admin,
+        (64 << 20) + 1
+    );
+    assert_eq!(raw(running.admin, head.as_bytes()).status, 413, "none of the body is awaited");
+    assert_eq!(running.running_digest(), digest(&version("hostile", 0)));
+    assert!(running.process.terminate().success());
+}
+
+#[test]
+fn an_open_breaker_rolls_back_or_pauses() {
+    let old = version("upcast", 0);
+    let rest = "stages: [{name: only, plugin: PLUGIN}]\nswap: {store: STORE, window_ms: 0}\n\
+                breaker: {faults_per_minute: 10, then: rollback}";
+    let line = Line::new("breaker", &old, rest);
+    let running = line.start("run");
+    let (stop, sent) = (AtomicBool::new(false), AtomicUsize::new(0));
+    std::thread::scope(|scope| {
+        let (stop, sent) = (&stop, &sent);
+        let _raise = Raise(stop);
+        let trap = |number: usize| format!("{{\"number\":{number},\"text\":\"t\",\"do\":\"trap\"}}");
+        scope.spawn(move || fill("breaker-in", 200, stop, sent, trap));
+        running.put(&version("hostile", 0)).expect("nobody watches");
+        let last = await_some("the way back", || running.swaps().pop().filter(|last| last["result"] == "rolled_back"));
+        assert!(last["why"].as_str().is_some_and(|why| why.contains("within a minute")), "{last}");
+        assert_eq!(running.running_digest(), digest(&old));
+        // Both workers saw it fault, and neither takes the other's way back for another harm.
+        await_some("all goes on", || (running.metric("millstream_records_out_total", &[]) > 100.0).then_some(()));
+        assert_eq!(running.metric("millstream_paused", &[]), 0.0);
+        assert_eq!(running.metric("millstream_swaps_total", &["rolled_back"]), 1.0);
+    });
+    assert!(running.process.terminate().success());
+    // Nothing ran before the first version: there is only a pause.
+    std::fs::write(&line.plugin, version("hostile", 0)).expect("written");
+    let text = std::fs::read_to_string(&line.config).expect("the config");
+    let text = text.replace("-in,", "-again-in,").replace("instance: one", "instance: two");
+    std::fs::write(&line.config, text).expect("written");
+    topics::make(&brokers(), &["breaker-again-in"], PARTITIONS);
+    let running = line.start("again");
+    let (stop, sent) = (AtomicBool::new(false), AtomicUsize::new(0));
+    std::thread::scope(|scope| {
+        let (stop, sent) = (&stop, &sent);
+        let _raise = Raise(stop);
+        let trap = |number: usize| format!("{{\"number\":{number},\"text\":\"t\",\"do\":\"trap\"}}");
+        scope.spawn(move || fill("breaker-again-in", 200, stop, sent, trap));
+        await_some("the pause", || (running.metric("millstream_paused", &[]) == 1.0).then_some(()));
+    });
+    assert!(running.process.log().contains("paused: "), "it says why");
+    assert!(running.process.terminate().success());
+}
+
+#[test]
+fn a_group_of_two_versions_shows_in_a_metric() {
+    let line = Line::new("mixed", &version("validate", 0), &format!("{ONE_STAGE}}}"));
+    let running = line.start("run");
+    let (stop, sent) = (AtomicBool::new(false), AtomicUsize::new(0));
+    std::thread::scope(|scope| {
+        let (stop, sent) = (&stop, &sent);
+        let _raise = Raise(stop);
+        scope.spawn(move || fill("mixed-in", 2_000, stop, sent, click));
+        await_some("commits", || (running.metric("millstream_records_in_total", &[]) > 2_000.0).then_some(()));
+    });
+    await_some("the rest", || {
+        let done = running.metric("millstream_records_in_total", &[]);
+        (done == sent.load(Ordering::Relaxed) as f64).then_some(())
+    });
+    assert_eq!(running.metric("millstream_group_mixed_partitions", &[]), 0.0);
+    running.process.kill();
+    // Every partition's last commit was made by another version than the one that this process runs.
+    replace(&line.plugin, &version("validate", 1));
+    let running = line.start("again");
+    running.put(&version("validate", 2)).expect("swapped");
+    await_some("the mixture", || (running.metric("millstream_group_mixed_partitions", &[]) >= 1.0).then_some(()));
     assert!(running.process.terminate().success());
 }
 

@@ -12,6 +12,7 @@ use super::admin::Admin;
 use super::{DIFFERENT, Mistake};
 use crate::http::ClientError;
 use crate::record::json::base64::encode;
+use crate::run::COMPONENT_BYTES_MAX;
 
 /// A component may take a minute to compile, and the workers ten seconds to follow.
 const PATIENCE: Duration = Duration::from_secs(90);
@@ -39,6 +40,11 @@ pub(super) fn swap(args: &SwapArgs) -> Result<ExitCode> {
         let (stage, file) =
             plugin.split_once('=').ok_or_else(|| Mistake(format!("`{plugin}`: expected STAGE=FILE")))?;
         let bytes = std::fs::read(file).with_context(|| format!("can't read {file}"))?;
+        if bytes.len() > COMPONENT_BYTES_MAX {
+            return Err(
+                Mistake(format!("{file}: {} bytes, and {COMPONENT_BYTES_MAX} are the most", bytes.len())).into()
+            );
+        }
         let mut component = json!({ "bytes": base64(&bytes) });
         if let Ok(signature) = std::fs::read(Path::new(file).with_added_extension("sig")) {
             component["signature"] = base64(&signature);

@@ -29,6 +29,9 @@ impl Flow {
     }
 }
 
+/// How the codes of dead letters begin that a faulting plugin leaves.
+const FAULT_CODES: &str = "plugin_";
+
 /// A record that a stage, or the host on its behalf, turned away.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DeadRow {
@@ -40,6 +43,13 @@ pub struct DeadRow {
     pub code: Cow<'static, str>,
     /// The reason, for people.
     pub detail: String,
+}
+
+impl DeadRow {
+    /// True where the record made a plugin fault.
+    pub fn is_fault(&self) -> bool {
+        self.code.starts_with(FAULT_CODES)
+    }
 }
 
 /// What became of the rows that entered one stage: each is in exactly one of the other counts.

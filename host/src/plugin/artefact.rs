@@ -55,7 +55,7 @@ impl std::fmt::Debug for Plugin {
 
 impl Plugin {
     pub(super) fn load(shared: &Arc<Shared>, bytes: &[u8], name: &str) -> Result<Self, PluginError> {
-        let digest = hex(&Sha256::digest(bytes));
+        let digest = digest_of(bytes);
         let component = compile(shared, &shared.fast, "fast", &digest, bytes, name)?;
         let fast = Artefact::new(&component, Meter::Clock, name, shared.memory_bytes)?;
         let judge = Arc::new(Judge { slot: Mutex::new(None), filled: Condvar::new() });
@@ -280,6 +280,7 @@ fn keep_last_words(mut store: StoreContextMut<'_, State>, level: abi::Level, lin
     store.set_fuel(left)
 }
 
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+/// The SHA-256 of a component's bytes, in hex.
+pub fn digest_of(bytes: &[u8]) -> String {
+    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
 }

@@ -36,7 +36,7 @@ mod runner;
 mod usage;
 mod wrap;
 
-pub use artefact::Plugin;
+pub use artefact::{Plugin, digest_of};
 pub use descriptor::{Descriptor, Parts, ReadField, WriteField};
 pub use engine::{Runtime, RuntimeConfig, user_cache_dir};
 pub use input::StageInput;

@@ -17,7 +17,7 @@ pub(super) struct Seen {
     pub(super) stages: Vec<StageFact>,
     pub(super) swaps: SwapCounts,
     /// The number of the chain in force.
-    pub(super) version: u64,
+    pub(super) chain_number: u64,
     pub(super) swap_pauses: Histogram,
     pub(super) mixed_partitions: usize,
     pub(super) outputs: Vec<String>,
@@ -179,7 +179,7 @@ fn plugins(out: &mut Exposition, seen: &Seen) {
     for (result, count) in [("done", done), ("refused", refused), ("rolled_back", rolled_back)] {
         out.sample("millstream_swaps", &[result], count as f64);
     }
-    out.sample("millstream_chain_number", &[], seen.version as f64);
+    out.sample("millstream_chain_number", &[], seen.chain_number as f64);
     out.histogram("millstream_swap_pause_seconds", &[], &seen.swap_pauses);
     out.sample("millstream_group_mixed_partitions", &[], seen.mixed_partitions as f64);
 }

@@ -10,8 +10,8 @@ mod swap;
 mod workers;
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 pub use cluster::{ClusterReport, check_cluster};
 pub use error::RunError;
@@ -45,15 +45,13 @@ const WATCH_INTERVAL: Duration = Duration::from_millis(100);
 /// Runs a pipeline until its source ends, `options.stop` is set or a worker fails, and returns what it counted.
 pub fn run(config: &Config, options: &RunOptions) -> Result<Report, RunError> {
     let started = Instant::now();
-    let prepared = Prepared::new(config)?;
-    let sight = Arc::new(Sight::new(config, &prepared, options.log_switch.clone()));
+    let swapper = Arc::new(Swapper::new(config, Prepared::new(config)?, started, &options.stop));
+    let prepared = swapper.prepared();
+    let sight = Arc::new(Sight::new(config, &swapper, options.log_switch.clone()));
     let service: Arc<dyn Service> = sight.clone();
     let _server = Server::start(config.observe.as_ref(), config.admin.as_ref(), &service)?;
     let cluster = cluster::prepare(config)?;
     sight.see_cluster(&cluster);
-    let swapper = Arc::new(Swapper::new(config, prepared, started, &options.stop));
-    sight.attach(&swapper);
-    let prepared = swapper.prepared();
     let workers = workers::start(config, swapper.chains(), &cluster, &options.stop, (started, &sight))?;
     swapper.expect(workers.len());
     tracing::info!(
@@ -107,9 +105,19 @@ pub fn run(config: &Config, options: &RunOptions) -> Result<Report, RunError> {
 fn collect(workers: &[workers::Running]) -> Progress {
     let mut total = Progress::default();
     for worker in workers {
-        total.add(&worker.published.lock().unwrap_or_else(PoisonError::into_inner).progress);
+        total.add(&lock(&worker.published).progress);
     }
     total
+}
+
+/// The wall clock, in milliseconds since 1970 UTC.
+fn now_ms() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_millis() as u64)
+}
+
+/// What is kept here stays good whoever panicked since.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// What a worker last published.

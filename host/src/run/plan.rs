@@ -113,6 +113,7 @@ impl Prepared {
             lineage,
             plugins: Arc::new(plugins.collect()),
             watch,
+            given_up: false,
         }
     }
 }

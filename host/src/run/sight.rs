@@ -4,8 +4,8 @@
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
@@ -17,7 +17,9 @@ use crate::quality::{Counts, Verdict, Watch};
 use crate::worker::Readings;
 
 use super::exposition::{self, Seen};
-use super::{ClusterReport, Component, Origin, Prepared, Progress, Published, SwapError, SwapRequest, Swapper};
+use super::{
+    ClusterReport, Component, Origin, Prepared, Progress, Published, SwapError, SwapRequest, Swapper, lock, now_ms,
+};
 
 /// Over how long rates are told, and how often their ends move.
 const RATE_SPAN: Duration = Duration::from_secs(10);
@@ -59,14 +61,12 @@ pub struct Sight {
     on: bool,
     log_switch: Option<LogSwitch>,
     started: Instant,
+    swapper: Arc<Swapper>,
     pub(super) pipeline: String,
     pub(super) group: Option<String>,
     pub(super) lag_exporter_names: bool,
     config: Config,
-    /// As they were at the start.
-    stages: Vec<StageFact>,
     outputs: Vec<String>,
-    swapper: OnceLock<Arc<Swapper>>,
     swap_pauses: Mutex<Histogram>,
     /// Partitions of the group whose last commit names other plugins than ours.
     mixed_partitions: AtomicUsize,
@@ -88,7 +88,7 @@ struct Quality {
 }
 
 impl Sight {
-    pub(super) fn new(config: &Config, prepared: &Prepared, log_switch: Option<LogSwitch>) -> Self {
+    pub(super) fn new(config: &Config, swapper: &Arc<Swapper>, log_switch: Option<LogSwitch>) -> Self {
         let group = match &config.source {
             SourceConfig::Kafka(kafka) => Some(kafka.group.clone()),
             _ => None,
@@ -101,9 +101,8 @@ impl Sight {
             group,
             lag_exporter_names: config.observe.as_ref().is_some_and(|observe| observe.lag_exporter_names),
             config: config.clone(),
-            stages: facts(config, prepared),
-            outputs: prepared.pipeline.outputs.clone(),
-            swapper: OnceLock::new(),
+            outputs: swapper.prepared().pipeline.outputs.clone(),
+            swapper: swapper.clone(),
             swap_pauses: Mutex::new(Histogram::new(&TIME)),
             mixed_partitions: AtomicUsize::new(0),
             paused: AtomicBool::new(false),
@@ -115,23 +114,9 @@ impl Sight {
         }
     }
 
-    /// Swaps are asked for here, and shown, from now on.
-    pub(super) fn attach(&self, swapper: &Arc<Swapper>) {
-        // There is one swapper in a run.
-        let _ = self.swapper.set(swapper.clone());
-    }
-
     /// So many partitions of the group run other plugins than this process.
     pub(super) fn see_mixed(&self, partitions: usize) {
         self.mixed_partitions.store(partitions, Ordering::Relaxed);
-    }
-
-    /// What is known of the stages as they run now.
-    fn stages(&self) -> Vec<StageFact> {
-        match self.swapper.get() {
-            Some(swapper) => facts(&self.config, &swapper.prepared()),
-            None => self.stages.clone(),
-        }
     }
 
     /// True where anybody may ask.
@@ -228,7 +213,7 @@ impl Sight {
     /// For how long workers stood still for swaps.
     fn swap_pauses(&self) -> Histogram {
         let mut pauses = lock(&self.swap_pauses);
-        for pause in self.swapper.get().into_iter().flat_map(|swapper| swapper.chains().take_pauses()) {
+        for pause in self.swapper.chains().take_pauses() {
             pauses.record_time(pause);
         }
         *pauses
@@ -237,7 +222,7 @@ impl Sight {
     /// Everything that the workers published, added up.
     pub(super) fn seen(&self) -> Seen {
         let mut progress = Progress::default();
-        let mut readings = Readings::new(self.stages.len());
+        let mut readings = Readings::new(self.config.stages.len());
         let workers = lock(&self.workers);
         for worker in workers.iter() {
             let worker = lock(worker);
@@ -246,9 +231,9 @@ impl Sight {
         }
         readings.partitions.sort_by(|one, other| one.place.cmp(&other.place));
         Seen {
-            stages: self.stages(),
-            swaps: self.swapper.get().map(|swapper| swapper.counts()).unwrap_or_default(),
-            version: self.swapper.get().map_or(0, |swapper| swapper.chains().number()),
+            stages: facts(&self.config, &self.swapper.prepared()),
+            swaps: self.swapper.counts(),
+            chain_number: self.swapper.chains().number(),
             swap_pauses: self.swap_pauses(),
             mixed_partitions: self.mixed_partitions.load(Ordering::Relaxed),
             outputs: self.outputs.clone(),
@@ -284,7 +269,6 @@ impl Service for Sight {
     }
 
     fn swap(&self, sent: Vec<Sent>, by: &Sender) -> Result<Value, Unwilling> {
-        let swapper = self.swapper.get().ok_or_else(not_yet)?;
         let component = |sent: Sent| Component { stage: sent.stage, bytes: sent.bytes, signature: sent.signature };
         let from = if by.address.to_canonical().is_loopback() { Origin::Loopback } else { Origin::Network };
         let request = SwapRequest {
@@ -293,19 +277,17 @@ impl Service for Sight {
             from: format!("the API, {}", by.address),
             origin: from,
         };
-        let swapped = swapper.swap(&request).map_err(unwilling)?;
+        let swapped = self.swapper.swap(&request).map_err(unwilling)?;
         Ok(serde_json::to_value(swapped).unwrap_or_default())
     }
 
     fn roll_back(&self, by: &Sender) -> Result<Value, Unwilling> {
-        let swapper = self.swapper.get().ok_or_else(not_yet)?;
-        let swapped = swapper.roll_back(&format!("admin ({})", by.address)).map_err(unwilling)?;
+        let swapped = self.swapper.roll_back(&format!("admin ({})", by.address)).map_err(unwilling)?;
         Ok(serde_json::to_value(swapped).unwrap_or_default())
     }
 
     fn swaps(&self) -> Value {
-        let history = self.swapper.get().map(|swapper| swapper.history());
-        json!({ "swaps": history.unwrap_or_default() })
+        json!({ "swaps": self.swapper.history() })
     }
 
     fn set_log_level(&self, level: LogLevel) -> Result<(), String> {
@@ -353,7 +335,7 @@ impl Service for Sight {
                 beyond.map(|(check, field, _)| json!({"check": check, "field": field})).collect::<Vec<_>>()
             }),
             "latency_p95_seconds": seen.readings.latency.quantile(0.95),
-            "chain": {"number": seen.version, "mixed_partitions": seen.mixed_partitions},
+            "chain": {"number": seen.chain_number, "mixed_partitions": seen.mixed_partitions},
             "stages": stages.collect::<Vec<_>>(),
             "partitions": partitions.collect::<Vec<_>>(),
         })
@@ -366,11 +348,6 @@ impl Quality {
         let watch = Mutex::new(Watch::new(config.clone(), started_ms));
         Self { config, watch, was_paused: AtomicBool::new(false), started_ms }
     }
-}
-
-/// The wall clock.
-fn now_ms() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_millis() as u64)
 }
 
 fn facts(config: &Config, prepared: &Prepared) -> Vec<StageFact> {
@@ -390,23 +367,13 @@ fn facts(config: &Config, prepared: &Prepared) -> Vec<StageFact> {
     config.stages.iter().zip(prepared.descriptors()).map(fact).collect()
 }
 
-fn not_yet() -> Unwilling {
-    (503, "the pipeline is still starting".to_owned())
-}
-
 fn unwilling(why: SwapError) -> Unwilling {
     let status = match why {
-        SwapError::Busy => 409,
+        SwapError::Busy | SwapError::Overtaken | SwapError::NoPrevious => 409,
         SwapError::Request(_) => 400,
         SwapError::TooLarge { .. } => 413,
         SwapError::Untrusted { .. } => 403,
         SwapError::Refused(_) => 422,
-        SwapError::NoPrevious => 409,
     };
     (status, why.to_string())
-}
-
-/// What was published stays good whoever panicked since.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

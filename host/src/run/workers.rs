@@ -2,23 +2,20 @@
 
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use crate::config::{
-    self, BreakerAction, BreakerConfig, Config, KafkaConnection, KafkaSourceConfig, OutOfRange, SinkConfig,
-    SourceConfig, Start,
-};
+use crate::config::{self, Config, KafkaConnection, KafkaSourceConfig, OutOfRange, SinkConfig, SourceConfig, Start};
 use crate::kafka::{Consumer, ConsumerSettings, GroupProtocol, KafkaError, Producer, ProducerSettings};
 use crate::pipeline::RowLimits;
 use crate::sink::{Delivery, FileSink, Outputs, Target};
 use crate::source::{KafkaSource, LocalSource, Source, StartAt};
 use crate::task::ErrorBudget;
-use crate::worker::{Breaker, BreakerThen, Chains, CommitPolicy, Shared, Step, Worker, WorkerError};
+use crate::worker::{Chains, CommitPolicy, Shared, Step, Worker, WorkerError};
 
 use super::cluster::{self, ClusterReport};
-use super::{Progress, Published, RunError, Sight, Worked};
+use super::{Progress, Published, RunError, Sight, Worked, lock};
 
 /// The most workers that are started unless the configuration says otherwise.
 pub(super) const WORKERS_MAX: usize = 4;
@@ -110,7 +107,7 @@ fn work(
         let readings = (sight.is_on() && due).then(|| worker.readings());
         read_ms = if due { Some(now_ms) } else { read_ms };
         if committed || readings.is_some() {
-            let mut published = published.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut published = lock(published);
             published.progress.clone_from(&counted);
             published.paused = paused;
             published.readings = readings.or(published.readings.take());
@@ -172,7 +169,7 @@ fn cgroup_limit_bytes() -> u64 {
 fn shared(config: &Config, chains: &Arc<Chains>, cluster: &ClusterReport, memory: &Memory) -> Shared {
     Shared {
         chains: chains.clone(),
-        breaker: config.breaker.map(breaker),
+        breaker: config.breaker,
         budget: config.dead_letters.stop_above.map(|budget| ErrorBudget {
             share: f64::from(budget.share_per_million) / 1e6,
             records: budget.over_records,
@@ -200,15 +197,6 @@ fn row_limits(config: &Config, cluster: &ClusterReport) -> RowLimits {
     RowLimits::new(outputs, limit(&config.dead_letters.to))
 }
 
-fn breaker(config: BreakerConfig) -> Breaker {
-    let then = match config.then {
-        BreakerAction::Pause => BreakerThen::Pause,
-        BreakerAction::Rollback => BreakerThen::RollBack,
-        BreakerAction::Divert => BreakerThen::Divert,
-    };
-    Breaker { faults_per_minute: config.faults_per_minute, then }
-}
-
 fn source(config: &Config, memory: &Memory) -> Result<Source, RunError> {
     match &config.source {
         SourceConfig::Kafka(kafka) => kafka_source(config, kafka, memory),
@@ -223,8 +211,6 @@ fn kafka_source(config: &Config, kafka: &KafkaSourceConfig, memory: &Memory) -> 
         config::GroupProtocol::Consumer => GroupProtocol::Consumer,
     };
     settings.queue_kib = memory.consumer_kib;
-    // With them a rebalance or pause at a partition's end would skip the record that comes next.
-    settings.report_ends = false;
     settings.connection.statistics_interval = statistics_interval(config);
     // Where to begin is decided by us, per partition and in words; librdkafka must never jump on its own.
     settings.offset_reset = "error".to_owned();

@@ -143,9 +143,6 @@ impl StageTally {
     }
 }
 
-/// How the codes of dead letters begin that a faulting plugin leaves.
-const FAULT_CODES: &str = "plugin_";
-
 impl Task {
     /// A task that begins at `offset`.
     pub fn new(
@@ -215,8 +212,13 @@ impl Task {
         StageTally {
             entered: stages.iter().filter_map(|&stage| Some(counts.get(stage)?.entered)).max().unwrap_or(0),
             dead_letters: dead().count() as u64,
-            faults: dead().filter(|dead| dead.code.starts_with(FAULT_CODES)).count() as u64,
+            faults: dead().filter(|dead| dead.is_fault()).count() as u64,
         }
+    }
+
+    /// How many records of the last batch made a plugin fault.
+    pub fn faults(&self) -> u64 {
+        self.run.dead().iter().filter(|dead| dead.is_fault()).count() as u64
     }
 
     /// The offset of the next record.

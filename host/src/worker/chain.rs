@@ -35,6 +35,8 @@ pub struct Chain {
     pub plugins: Arc<BTreeMap<String, String>>,
     /// What is looked at while the chain has yet to prove itself.
     pub watch: Option<Arc<Watch>>,
+    /// True once the chain was given up by itself: only a person brings it back.
+    pub given_up: bool,
 }
 
 impl Chain {
@@ -120,6 +122,26 @@ impl Watch {
     }
 }
 
+/// Who wants the chain before the one in force.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Asker {
+    /// Somebody who knows what they do.
+    Person,
+    /// A worker, for the harm that the chain does.
+    Worker,
+}
+
+/// What became of a wish to go back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WayBack {
+    /// The chain before is in force, under this number.
+    Done(u64),
+    /// Another chain is in force already.
+    Overtaken,
+    /// There is none before it, or that one did harm too.
+    Nothing,
+}
+
 /// What happened to the chain by itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ChainEvent {
@@ -178,32 +200,39 @@ impl Chains {
         lock(&self.inner).previous.clone()
     }
 
-    /// Puts a chain in force, and returns its number.
-    pub fn put(&self, chain: Chain) -> u64 {
+    /// Puts a chain in force in the place of the one with the number `instead_of`, and returns its number; `None` where
+    /// another is in force by now.
+    pub fn put(&self, instead_of: u64, chain: Chain) -> Option<u64> {
         let mut inner = lock(&self.inner);
-        let number = inner.current.number + 1;
+        if inner.current.number != instead_of {
+            return None;
+        }
+        let number = instead_of + 1;
         let before = std::mem::replace(&mut inner.current, Arc::new(Chain { number, ..chain }));
         inner.previous = Some(before);
         inner.followers = 0;
         self.number.store(number, Ordering::Release);
-        number
+        Some(number)
     }
 
-    /// Puts the chain before `from` in force again, unless `from` is not the current one any more; true where it did.
-    pub fn roll_back(&self, from: u64, why: &str) -> bool {
+    /// Puts the chain before `from` in force again.
+    pub fn roll_back(&self, from: u64, asker: Asker, why: &str) -> WayBack {
         let mut inner = lock(&self.inner);
         if inner.current.number != from {
-            return false;
+            return WayBack::Overtaken;
         }
-        let Some(previous) = inner.previous.take() else { return false };
+        let by_itself = asker == Asker::Worker;
+        let Some(previous) = inner.previous.take_if(|previous| !(by_itself && previous.given_up)) else {
+            return WayBack::Nothing;
+        };
         let number = from + 1;
-        inner.previous = Some(inner.current.clone());
+        inner.previous = Some(Arc::new(Chain { given_up: by_itself, ..inner.current.as_ref().clone() }));
         // It was proven before, so nobody watches it.
-        inner.current = Arc::new(Chain { number, watch: None, ..previous.as_ref().clone() });
+        inner.current = Arc::new(Chain { number, watch: None, given_up: false, ..previous.as_ref().clone() });
         inner.followers = 0;
         inner.events.push(ChainEvent::RolledBack { from, why: why.to_owned() });
         self.number.store(number, Ordering::Release);
-        true
+        WayBack::Done(number)
     }
 
     /// Asks for a pause.
@@ -254,19 +283,21 @@ mod tests {
             lineage: None,
             plugins: Arc::new([("validate".to_owned(), "ab".to_owned())].into()),
             watch: None,
+            given_up: false,
         }
     }
 
     #[test]
-    fn numbers_only_rise_and_a_rollback_can_be_rolled_back() {
+    fn numbers_only_rise_and_only_a_person_brings_back_what_was_given_up() {
         let chains = Chains::new(chain());
-        assert!(!chains.roll_back(0, "nothing before it"));
-        assert_eq!(chains.put(chain()), 1);
-        assert!(!chains.roll_back(0, "late"));
-        assert!(chains.roll_back(1, "bad"));
+        assert_eq!(chains.roll_back(0, Asker::Person, "nothing before it"), WayBack::Nothing);
+        assert_eq!(chains.put(0, chain()), Some(1));
+        assert_eq!(chains.put(0, chain()), None, "late");
+        assert_eq!(chains.roll_back(0, Asker::Worker, "late"), WayBack::Overtaken);
+        assert_eq!(chains.roll_back(1, Asker::Worker, "bad"), WayBack::Done(2));
         assert_eq!((chains.number(), chains.current().number), (2, 2));
-        assert!(chains.roll_back(2, "not so bad after all"));
-        assert_eq!(chains.number(), 3);
+        assert_eq!(chains.roll_back(2, Asker::Worker, "as bad"), WayBack::Nothing);
+        assert_eq!(chains.roll_back(2, Asker::Person, "not so bad after all"), WayBack::Done(3));
         assert_eq!(chains.take_events().len(), 2);
     }
 

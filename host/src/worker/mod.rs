@@ -20,13 +20,12 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Instant;
 
-pub use chain::{Chain, ChainEvent, Chains, Note, Watch, WatchLimits};
+pub use chain::{Asker, Chain, ChainEvent, Chains, Note, Watch, WatchLimits, WayBack};
 use meter::Meter;
 pub use meter::{PartitionReading, Readings};
 pub use policy::CommitPolicy;
-pub use swap::{Breaker, BreakerThen};
 
-use crate::config::QualityConfig;
+use crate::config::{BreakerConfig, QualityConfig};
 use crate::pipeline::{RowLimits, Stage};
 use crate::record::{Batch, Place};
 use crate::sink::{Delivery, DeliveryError, Progress};
@@ -77,7 +76,7 @@ pub struct Shared {
     /// The chain in force.
     pub chains: Arc<Chains>,
     /// What many faults lead to, if to anything.
-    pub breaker: Option<Breaker>,
+    pub breaker: Option<BreakerConfig>,
     /// When a partition stops.
     pub budget: Option<ErrorBudget>,
     /// The most bytes of a record that each output takes.

@@ -2,34 +2,16 @@
 
 use std::time::Instant;
 
-use super::{Chain, Note, State, Worker, WorkerError};
+use super::{Asker, Chain, Note, State, WayBack, Worker, WorkerError};
+use crate::config::{BreakerAction, BreakerConfig};
 use crate::record::Place;
+use crate::source::Start;
 use crate::task::Task;
 
 /// Over how long faults are counted.
 const BREAKER_MS: u64 = 60_000;
 
-/// What many faults lead to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Breaker {
-    /// The most records of a worker that may fault within a minute.
-    pub faults_per_minute: u64,
-    /// What more of them lead to.
-    pub then: BreakerThen,
-}
-
-/// What an open breaker does.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum BreakerThen {
-    /// Takes no more records until somebody says so.
-    Pause,
-    /// Puts the chain before this one in force; pauses where there is none.
-    RollBack,
-    /// Goes on making dead letters of them.
-    Divert,
-}
-
-/// The faults of the last minute.
+/// The faults of the last minute, of one chain.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Faults {
     since_ms: u64,
@@ -60,15 +42,14 @@ impl Worker {
             task.swap(pipeline, stages, labels, lineage);
         }
         self.chain = chain;
+        self.faults = Faults::default();
         self.shared.chains.follow(self.chain.number, started.elapsed());
         Ok(())
     }
 
     /// Starts tasks on the chain in force; false where that has to be tried again.
-    pub(super) fn start_tasks(&mut self, starts: &[(Place, i64)]) -> Result<bool, WorkerError> {
-        let places: Vec<Place> = starts.iter().map(|(place, _)| place.clone()).collect();
-        let notes = self.source.notes(&places);
-        for ((place, offset), note) in starts.iter().zip(notes) {
+    pub(super) fn start_tasks(&mut self, starts: &[Start]) -> Result<bool, WorkerError> {
+        for Start { place, offset, note } in starts {
             let Chain { pipeline, labels, lineage, plugins, .. } = self.chain.as_ref().clone();
             let stages = match (self.chain.stages)() {
                 Err(why) if why.is_transient() => {
@@ -106,14 +87,14 @@ impl Worker {
             let batch = task.tally(&watch.stages);
             if let Err(why) = watch.admit(now_ms, batch) {
                 self.abort(now_ms, &why)?;
-                self.shared.chains.roll_back(self.chain.number, &why);
+                // Where others were faster, their chain is followed at the next step.
+                self.shared.chains.roll_back(self.chain.number, Asker::Worker, &why);
                 return Ok(false);
             }
             self.block.admitted = self.block.admitted.plus(batch);
         }
         let Some(breaker) = self.shared.breaker else { return Ok(true) };
-        let all: Vec<usize> = (0..self.chain.pipeline.stages.len()).collect();
-        let found = task.tally(&all).faults;
+        let found = task.faults();
         if found == 0 {
             return Ok(true);
         }
@@ -128,13 +109,16 @@ impl Worker {
         Ok(true)
     }
 
-    fn open_breaker(&mut self, breaker: Breaker) {
+    fn open_breaker(&mut self, breaker: BreakerConfig) {
         let why = format!("{} records made plugins fault within a minute", self.faults.count);
         let chains = &self.shared.chains;
         match breaker.then {
-            BreakerThen::Divert => tracing::warn!("{why}; they go on to the dead letters"),
-            BreakerThen::RollBack if chains.roll_back(self.chain.number, &why) => {}
-            BreakerThen::RollBack | BreakerThen::Pause => chains.pause(&why),
+            BreakerAction::Divert => tracing::warn!("{why}; they go on to the dead letters"),
+            BreakerAction::Pause => chains.pause(&why),
+            BreakerAction::Rollback => match chains.roll_back(self.chain.number, Asker::Worker, &why) {
+                WayBack::Done(_) | WayBack::Overtaken => {}
+                WayBack::Nothing => chains.pause(&why),
+            },
         }
     }
 

@@ -15,22 +15,22 @@ use std::collections::{BTreeMap, VecDeque};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, RecvTimeoutError};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
 use files::WatchedFile;
 use fit::{changed_stages, fits, folder, plugin_files, restored};
 pub(super) use group::Group;
 use store::{Active, ActiveStage, Store};
-pub(crate) use trust::digest_of;
 pub use types::{
     COMPONENT_BYTES_MAX, Component, Origin, SwapCounts, SwapError, SwapEvent, SwapRequest, SwapResult, Swapped,
 };
 
 use crate::config::{Config, SourceConfig};
-use crate::worker::{ChainEvent, Chains, Watch, WatchLimits};
+use crate::plugin::digest_of;
+use crate::worker::{Asker, ChainEvent, Chains, Watch, WatchLimits, WayBack};
 
-use super::{Prepared, RunError};
+use super::{Prepared, RunError, lock, now_ms};
 
 /// How long a component may take to compile.
 const COMPILE_TIMEOUT: Duration = Duration::from_secs(60);
@@ -56,6 +56,8 @@ pub struct Swapper {
 
 struct State {
     current: Arc<Prepared>,
+    /// The number of `current` in [`Chains`], which moves on by itself when a worker gives a chain up.
+    number: u64,
     previous: Option<Arc<Prepared>>,
     active: Active,
     /// The configured files' digests at the start, or when they were last taken.
@@ -65,6 +67,8 @@ struct State {
     history: VecDeque<SwapEvent>,
     counts: SwapCounts,
     workers: usize,
+    /// Why no more records are to be taken, until that is asked for.
+    pause: Option<String>,
 }
 
 impl Swapper {
@@ -89,6 +93,7 @@ impl Swapper {
         };
         let state = State {
             current,
+            number: chains.number(),
             previous,
             active,
             file_digests,
@@ -97,6 +102,7 @@ impl Swapper {
             history: VecDeque::new(),
             counts: SwapCounts::default(),
             workers: 0,
+            pause: None,
         };
         let swapper = Self {
             config: config.clone(),
@@ -107,6 +113,7 @@ impl Swapper {
             busy: Arc::default(),
             state: Mutex::new(state),
         };
+        swapper.keep_configured(&configured);
         swapper.resume_trial();
         swapper
     }
@@ -157,23 +164,25 @@ impl Swapper {
 
     /// Brings the version before the last swap back.
     pub fn roll_back(&self, who: &str) -> Result<Swapped, SwapError> {
-        let number = self.chains.number();
-        if lock(&self.state).previous.is_none() || !self.chains.roll_back(number, &format!("{who} asked for it")) {
-            return Err(SwapError::NoPrevious);
-        }
+        let number = match self.chains.roll_back(self.chains.number(), Asker::Person, &format!("{who} asked for it")) {
+            WayBack::Done(number) => number,
+            WayBack::Overtaken => return Err(SwapError::Overtaken),
+            WayBack::Nothing => return Err(SwapError::NoPrevious),
+        };
         self.take_events();
-        let workers = self.await_workers(number + 1);
+        let workers = self.await_workers(number);
         let plugins = self.chains.current().plugins.as_ref().clone();
-        Ok(Swapped { number: number + 1, plugins, workers, changed: true })
+        Ok(Swapped { number, plugins, workers, changed: true })
     }
 
     /// Does what is due: notes rollbacks, ends trials, looks at files. To be called a few times a second. A reason comes
     /// back where no more records are to be taken.
     pub(super) fn tick(self: &Arc<Self>) -> Option<String> {
-        let pause = self.take_events();
+        self.take_events();
         self.end_trial();
+        let mut state = lock(&self.state);
+        let pause = state.pause.take();
         let settled: Vec<(String, PathBuf)> = {
-            let mut state = lock(&self.state);
             if state.looked.elapsed() < LOOK_INTERVAL {
                 return pause;
             }
@@ -184,6 +193,7 @@ impl Swapper {
                 .filter_map(|file| file.has_settled().then(|| (file.stage.clone(), file.path.clone())));
             settled.collect()
         };
+        drop(state);
         if !settled.is_empty() {
             let swapper = self.clone();
             let work = move || swapper.take_files(settled);
@@ -212,8 +222,7 @@ impl Swapper {
             if state.file_digests.insert(stage.clone(), digest.clone()) == Some(digest) {
                 continue;
             }
-            let mut signature = path.clone().into_os_string();
-            signature.push(".sig");
+            let signature = path.with_added_extension("sig");
             from.push(path.display().to_string());
             components.push(Component { stage, bytes, signature: std::fs::read(signature).ok() });
         }
@@ -245,24 +254,38 @@ impl Swapper {
             return Err(SwapError::Busy);
         }
         let busy = Busy(self.busy.clone());
-        let before = self.prepared();
-        let running = self.chains.current();
-        if plugins.iter().all(|(stage, digest)| running.plugins.get(stage) == Some(digest)) {
-            let plugins = running.plugins.as_ref().clone();
-            return Ok(Swapped { number: running.number, plugins, workers: (0, 0), changed: false });
+        self.take_events();
+        let (before, number) = {
+            let state = lock(&self.state);
+            (state.current.clone(), state.number)
+        };
+        let running: BTreeMap<String, String> = before.labels.stages.iter().cloned().collect();
+        if plugins.iter().all(|(stage, digest)| running.get(stage) == Some(digest)) {
+            return Ok(Swapped { number, plugins: running, workers: (0, 0), changed: false });
         }
         let (prepared, busy) = self.compile(&before, request, busy)?;
         let stages: Vec<usize> = changed_stages(&before, &prepared);
         fits(&self.config, &before, &prepared).map_err(SwapError::Refused)?;
-        self.keep(&before, request, plugins)
+        let active_before = self
+            .keep(&before, request, plugins)
             .map_err(|why| SwapError::Refused(format!("it can't be kept for a restart: {why}")))?;
-        let watch = self.watch(stages);
-        let mut state = lock(&self.state);
-        let prepared = Arc::new(prepared);
-        let number = self.chains.put(prepared.chain(&self.config, watch, &self.stop));
-        state.previous = Some(std::mem::replace(&mut state.current, prepared));
+        let result = self.put(number, prepared, self.watch(stages));
+        if result.is_err() {
+            lock(&self.state).active = active_before;
+            // What overtook it writes down what is in force instead.
+            self.take_events();
+        }
         drop(busy);
-        let plugins = self.chains.current().plugins.as_ref().clone();
+        result
+    }
+
+    fn put(&self, instead_of: u64, prepared: Prepared, watch: Option<Arc<Watch>>) -> Result<Swapped, SwapError> {
+        let mut state = lock(&self.state);
+        let chain = prepared.chain(&self.config, watch, &self.stop);
+        let plugins = chain.plugins.as_ref().clone();
+        let number = self.chains.put(instead_of, chain).ok_or(SwapError::Overtaken)?;
+        state.number = number;
+        state.previous = Some(std::mem::replace(&mut state.current, Arc::new(prepared)));
         Ok(Swapped { number, plugins, workers: (0, 0), changed: true })
     }
 
@@ -300,13 +323,13 @@ impl Swapper {
         }
     }
 
-    /// Keeps both versions, and writes down that the new one is in force, before it is.
+    /// Keeps the new version, and writes down that it is in force, before it is; returns what was written before.
     fn keep(
         &self,
         before: &Prepared,
         request: &SwapRequest,
         plugins: &BTreeMap<String, String>,
-    ) -> std::io::Result<()> {
+    ) -> std::io::Result<Active> {
         let mut state = lock(&self.state);
         let mut active = state.active.clone();
         active.previous =
@@ -318,23 +341,21 @@ impl Swapper {
             let file_digest = state.file_digests.get(stage).cloned().unwrap_or_default();
             active.stages.insert(stage.clone(), ActiveStage { digest, file_digest });
         }
-        self.keep_configured(&active);
-        self.store.put_active(&active)?;
-        state.active = active;
-        Ok(())
+        self.store.put_active(&active, &before.labels.stages)?;
+        Ok(std::mem::replace(&mut state.active, active))
     }
 
-    /// The configured files' components may be what a rollback goes back to, and a file may be gone by then.
-    fn keep_configured(&self, active: &Active) {
+    /// The configured files' components are what a rollback may go back to, when the files hold something else already.
+    fn keep_configured(&self, configured: &Prepared) {
+        if !matches!(self.config.source, SourceConfig::Kafka(_)) {
+            return;
+        }
+        let digests: BTreeMap<_, _> = configured.labels.stages.iter().cloned().collect();
         for (stage, path) in plugin_files(&self.config) {
-            let Some(digest) = active.previous.get(stage) else { continue };
-            match std::fs::read(path) {
-                Ok(bytes) if digest_of(&bytes) == *digest => {
-                    if let Err(why) = self.store.put(digest, &bytes) {
-                        tracing::warn!("the version before is not kept for a restart: {why}");
-                    }
-                }
-                _ => {}
+            let Some(digest) = digests.get(stage) else { continue };
+            let kept = if self.store.has(digest) { Ok(()) } else { self.store.put_file(digest, path) };
+            if let Err(why) = kept {
+                tracing::warn!("{}: a rollback to this plugin will not outlive a restart: {why}", path.display());
             }
         }
     }
@@ -352,10 +373,12 @@ impl Swapper {
 
     /// A swap that was on trial when the process ended is on trial again.
     fn resume_trial(&self) {
-        let state = lock(&self.state);
+        let mut state = lock(&self.state);
         if let Some(previous) = &state.previous {
             let watch = self.watch(changed_stages(previous, &state.current));
-            self.chains.put(state.current.chain(&self.config, watch, &self.stop));
+            let number = self.chains.put(state.number, state.current.chain(&self.config, watch, &self.stop));
+            // Nobody else knows of the chains yet.
+            state.number = number.unwrap_or(state.number);
         }
     }
 
@@ -366,20 +389,18 @@ impl Swapper {
         if state.active.on_trial && self.chains.current().watch.as_ref().is_none_or(over) {
             state.active.on_trial = false;
             tracing::info!("the swap has proven itself");
-            self.write_active(&state.active);
+            self.write_active(&state.active, &state.current);
         }
     }
 
     /// Notes what the workers decided by themselves.
-    fn take_events(&self) -> Option<String> {
-        let mut pause = None;
+    fn take_events(&self) {
         for event in self.chains.take_events() {
             match event {
-                ChainEvent::Paused { why } => pause = Some(why),
+                ChainEvent::Paused { why } => lock(&self.state).pause = Some(why),
                 ChainEvent::RolledBack { from, why } => self.note_rollback(from, why),
             }
         }
-        pause
     }
 
     fn note_rollback(&self, from: u64, why: String) {
@@ -388,6 +409,7 @@ impl Swapper {
             let state = &mut *state;
             let Some(previous) = &mut state.previous else { return };
             std::mem::swap(previous, &mut state.current);
+            state.number = from + 1;
             let given_up: BTreeMap<String, String> = previous.labels.stages.iter().cloned().collect();
             for (stage, digest) in state.current.labels.stages.iter().filter(|(stage, _)| given_up.contains_key(stage))
             {
@@ -399,15 +421,15 @@ impl Swapper {
                 state.active.previous.insert(stage.clone(), given_up[stage].clone());
             }
             state.active.on_trial = false;
-            self.write_active(&state.active);
+            self.write_active(&state.active, &state.current);
             state.current.labels.stages.iter().cloned().collect()
         };
         tracing::error!(version = from, "rolled back to the version before: {why}");
         self.note(SwapResult::RolledBack, ("millstream", "the version before"), plugins, Some(why));
     }
 
-    fn write_active(&self, active: &Active) {
-        if let Err(why) = self.store.put_active(active) {
+    fn write_active(&self, active: &Active, running: &Prepared) {
+        if let Err(why) = self.store.put_active(active, &running.labels.stages) {
             tracing::error!("a restart will not know which plugins are in force: {why}");
         }
     }
@@ -419,7 +441,7 @@ impl Swapper {
         plugins: BTreeMap<String, String>,
         why: Option<String>,
     ) {
-        let at_ms = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_millis() as u64);
+        let at_ms = now_ms();
         let mut state = lock(&self.state);
         match result {
             SwapResult::Done => state.counts.done += 1,
@@ -452,8 +474,4 @@ impl Drop for Busy {
     fn drop(&mut self) {
         self.0.store(false, Ordering::Release);
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

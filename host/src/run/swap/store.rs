@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::trust::digest_of;
+use crate::plugin::digest_of;
 
 /// A folder with the components of one pipeline and instance, named by their digests, and a file that says which run.
 #[derive(Debug)]
@@ -54,12 +54,13 @@ impl Store {
         }
     }
 
-    /// Writes down what is in force, and forgets components that it does not name.
-    pub(super) fn put_active(&self, active: &Active) -> io::Result<()> {
+    /// Writes down what is in force, and forgets components that neither it nor `running`, stages with their digests, names.
+    pub(super) fn put_active(&self, active: &Active, running: &[(String, String)]) -> io::Result<()> {
         let text = serde_json::to_vec_pretty(active)?;
         write(&self.folder, "active.json", &text)?;
         let named = |digest: &str| {
-            active.stages.values().any(|stage| stage.digest == digest || stage.file_digest == digest)
+            let runs = running.iter().any(|(_, running)| running == digest);
+            runs || active.stages.values().any(|stage| stage.digest == digest || stage.file_digest == digest)
                 || active.previous.values().any(|previous| previous == digest)
         };
         for entry in fs::read_dir(&self.folder)?.flatten() {
@@ -71,10 +72,24 @@ impl Store {
         Ok(())
     }
 
+    /// True where a component of this digest is kept.
+    pub(super) fn has(&self, digest: &str) -> bool {
+        self.folder.join(format!("{digest}.wasm")).exists()
+    }
+
     /// Keeps a component.
     pub(super) fn put(&self, digest: &str, bytes: &[u8]) -> io::Result<()> {
-        let name = format!("{digest}.wasm");
-        if self.folder.join(&name).exists() { Ok(()) } else { write(&self.folder, &name, bytes) }
+        if self.has(digest) { Ok(()) } else { write(&self.folder, &format!("{digest}.wasm"), bytes) }
+    }
+
+    /// Keeps a component that a file holds.
+    pub(super) fn put_file(&self, digest: &str, path: &Path) -> io::Result<()> {
+        let bytes = fs::read(path)?;
+        if digest_of(&bytes) == digest {
+            self.put(digest, &bytes)
+        } else {
+            Err(io::Error::other("the file has changed"))
+        }
     }
 
     /// A component that is kept, if its bytes are still what they were.
@@ -113,11 +128,14 @@ mod tests {
         let stage = ActiveStage { digest: digests[0].clone(), file_digest: "of the file".into() };
         let previous = [("s".to_owned(), digests[1].clone())].into();
         let active = Active { stages: [("s".to_owned(), stage)].into(), previous, on_trial: true };
-        store.put_active(&active).expect("written");
+        let runs = digest_of(b"d");
+        store.put(&runs, b"d").expect("written");
+        store.put_active(&active, &[("t".to_owned(), runs.clone())]).expect("written");
         assert_eq!(store.active(), active);
         assert_eq!(store.get(&digests[0]).expect("named"), b"a");
         assert_eq!(store.get(&digests[1]).expect("named"), b"b");
         store.get(&digests[2]).expect_err("nobody names it");
+        store.get(&runs).expect("it runs");
         fs::write(folder.join(format!("{}.wasm", digests[0])), b"x").expect("written");
         store.get(&digests[0]).expect_err("not what it was");
         let _ = fs::remove_dir_all(&folder);

@@ -1,13 +1,7 @@
 //! Whether a component may be swapped in: a swap is code execution, sandboxed or not.
 
-use sha2::{Digest, Sha256};
-
 use crate::config::TrustConfig;
-
-/// The SHA-256 of a component's bytes, in hex.
-pub(crate) fn digest_of(bytes: &[u8]) -> String {
-    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
-}
+use crate::plugin::digest_of;
 
 /// Checks a component before anything looks into it: it has a trusted digest, or a trusted key has signed its bytes
 /// (Ed25519, RFC 8032). The error says what would help.

@@ -69,6 +69,11 @@ pub enum SwapError {
     /// The component does not load, or the chain would not fit any more.
     #[error("{0}")]
     Refused(String),
+    /// Another version was put in force in the meantime.
+    #[error(
+        "another version was put in force in the meantime, and nothing was changed; look at the swaps and try again"
+    )]
+    Overtaken,
     /// There is nothing to go back to.
     #[error("no version ran before this one")]
     NoPrevious,
