@@ -17,10 +17,17 @@ pub(crate) enum Purpose {
     Build,
     /// Starting a real Kafka: tests, `demo --kafka`, benches.
     Kafka,
+    /// Starting a real ClickHouse: tests.
+    ClickHouse,
     /// The tests of metrics and alerts.
     Prometheus,
     /// Only for what its description says.
     Optional,
+}
+
+impl Purpose {
+    /// Everything that the tests need.
+    pub(crate) const FOR_TESTS: &[Self] = &[Self::Build, Self::Kafka, Self::ClickHouse, Self::Prometheus];
 }
 
 /// One thing that a machine has or lacks.
@@ -48,7 +55,13 @@ const NEEDS: &[Need] = &[
     need("Prometheus", Purpose::Prometheus, "reads the metrics in tests", "prometheus", || {
         answers("prometheus", "--version") && answers("promtool", "--version")
     }),
-    need("python3", Purpose::Optional, "plugins in Python", "python3-venv", || answers("python3", "--version")),
+    need(
+        "python3 with venv",
+        Purpose::ClickHouse,
+        "its engine is a Python package; plugins in Python",
+        "python3-venv",
+        || answers("python3", "-cimport ensurepip, venv"),
+    ),
 ];
 
 const fn need(
@@ -65,7 +78,7 @@ const fn need(
 pub(crate) fn run(workspace: &Workspace, args: &[String]) -> Result<ExitCode> {
     match args {
         [] => {}
-        [flag] if flag == "--install" => install(workspace, &[Purpose::Build, Purpose::Kafka, Purpose::Prometheus])?,
+        [flag] if flag == "--install" => install(workspace, Purpose::FOR_TESTS)?,
         _ => bail!("usage: cargo xtask doctor [--install]"),
     }
     println!("rust: {}", version(workspace));

@@ -7,7 +7,7 @@
 //! | [`test`] | `cargo xtask test`: every promise, against a real broker |
 //! | [`demo`] | `cargo xtask demo`: the clickstream pipeline, live |
 //! | [`bench`] | `cargo xtask bench`: what it costs, beside programs that do the same by hand |
-//! | [`broker`] | a real Kafka for as long as a command runs |
+//! | [`broker`], [`clickhouse`] | a real Kafka, a real ClickHouse for as long as a command runs |
 //! | [`workspace`], [`clock`] | where things lie; how long things took |
 
 // What a command has to say goes to the terminal.
@@ -15,6 +15,7 @@
 
 mod bench;
 mod broker;
+mod clickhouse;
 mod clock;
 mod demo;
 mod doctor;
@@ -33,7 +34,8 @@ usage: cargo xtask COMMAND
   demo                       the clickstream pipeline from generated records to files; needs no server
   demo --kafka               the same from topic to topic, on a real broker that is started for it
   demo --brokers HOST:PORT   the same on yours
-  test [--long] [FILTER]     every promise against a real broker (KAFKA_BROKERS, if set, is used instead)
+  test [--long] [FILTER]     every promise against a real Kafka and ClickHouse (KAFKA_BROKERS and CLICKHOUSE_URL, if
+                             set, are used instead)
   bench [WHICH] [--json]     what it costs beside native programs: end-to-end, latency, plugin, idle, metrics or swap
   guests                     the plugins, built into target/plugins/NAME.wasm
   doctor [--install]         what this machine lacks, and how to get it; or get it (Debian and Ubuntu, as root)";

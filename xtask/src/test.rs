@@ -1,10 +1,11 @@
-//! `cargo xtask test`: every promise, against a real broker, which is started for it and stopped after it.
+//! `cargo xtask test`: every promise, against a real Kafka and ClickHouse, which are started for it and stopped after it.
 
 use std::process::{Command, ExitCode};
 
 use anyhow::{Result, bail};
 
 use crate::broker::Broker;
+use crate::clickhouse::{self, ClickHouse};
 use crate::clock::Clock;
 use crate::doctor::{self, Purpose};
 use crate::guests;
@@ -12,6 +13,8 @@ use crate::workspace::{Workspace, run as run_command};
 
 /// The variable by which tests find their broker, and by which a user names one of theirs.
 pub(crate) const BROKERS: &str = "KAFKA_BROKERS";
+/// The same for ClickHouse.
+const CLICKHOUSE: &str = "CLICKHOUSE_URL";
 /// Tests that know a larger size run it where this is set.
 const LONG: &str = "MILLSTREAM_LONG";
 
@@ -47,38 +50,52 @@ pub(crate) fn run(workspace: &Workspace, options: &Options) -> Result<ExitCode> 
 }
 
 fn parts(workspace: &Workspace, options: &Options, clock: &mut Clock) -> Result<()> {
-    let given = std::env::var(BROKERS).ok().filter(|brokers| !brokers.is_empty());
-    // Some tests start a broker of their own whoever gives another.
-    let purposes = &[Purpose::Build, Purpose::Kafka, Purpose::Prometheus];
-    doctor::ensure(workspace, purposes)?;
+    // Some tests start servers of their own whoever gives others.
+    doctor::ensure(workspace, Purpose::FOR_TESTS)?;
     clock.part("build the plugins", || guests::build(workspace).map(drop))?;
     clock.part("check the SDK's bindings", || {
         let manifest = "plugins/sdk/bindings-check/Cargo.toml";
         let target = workspace.target().join("bindings-check");
         run_command(workspace.cargo().args(["test", "--manifest-path", manifest, "--target-dir"]).arg(target))
     })?;
+    clock.part("install ClickHouse", || clickhouse::install(workspace))?;
     clock.part("build the host and its tests", || run_command(cargo_test(workspace, options).arg("--no-run")))?;
-    if let Some(brokers) = given {
-        eprintln!("using the brokers of {BROKERS}: {brokers}");
-        return clock.part("test", || run_tests(workspace, options, &brokers));
-    }
-    // After the build: a JVM beside rustc would only make both wait.
-    let mut broker = clock.part("start Kafka", || Broker::start(workspace))?;
-    let address = broker.address().to_owned();
-    let result = clock.part("test", || run_tests(workspace, options, &address));
-    if result.is_err() {
+    // After the build: servers beside rustc would only make both wait.
+    let mut broker = match given(BROKERS) {
+        Some(_) => None,
+        None => Some(clock.part("start Kafka", || Broker::start(workspace))?),
+    };
+    let engine = match given(CLICKHOUSE) {
+        Some(_) => None,
+        None => Some(clock.part("start ClickHouse", || ClickHouse::start(workspace))?),
+    };
+    let brokers = broker.as_ref().map(|broker| broker.address().to_owned());
+    let url = engine.as_ref().map(ClickHouse::url);
+    let result = clock.part("test", || run_tests(workspace, options, brokers.as_deref(), url.as_deref()));
+    if let Some(broker) = broker.as_mut().filter(|_| result.is_err()) {
         broker.keep_data();
     }
-    clock.part("stop Kafka", || {
-        drop(broker);
+    clock.part("stop the servers", || {
+        drop((broker, engine));
         Ok(())
     })?;
     result
 }
 
-fn run_tests(workspace: &Workspace, options: &Options, brokers: &str) -> Result<()> {
+/// What the user gives by a variable.
+fn given(variable: &str) -> Option<String> {
+    let value = std::env::var(variable).ok().filter(|value| !value.is_empty())?;
+    eprintln!("using {variable}: {value}");
+    Some(value)
+}
+
+fn run_tests(workspace: &Workspace, options: &Options, brokers: Option<&str>, clickhouse: Option<&str>) -> Result<()> {
     let mut cargo = cargo_test(workspace, options);
-    cargo.env(BROKERS, brokers);
+    for (name, value) in [(BROKERS, brokers), (CLICKHOUSE, clickhouse)] {
+        if let Some(value) = value {
+            cargo.env(name, value);
+        }
+    }
     if options.long {
         cargo.env(LONG, "1");
     }
