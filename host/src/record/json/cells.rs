@@ -163,7 +163,7 @@ fn body(text: &[u8]) -> &[u8] {
 
 /// The value of the integer literal `text[start..end]`; `None` out of range.
 #[inline(always)]
-fn int64(text: &[u8], start: u32, end: u32) -> Option<i64> {
+pub(super) fn int64(text: &[u8], start: u32, end: u32) -> Option<i64> {
     let (start, end) = (start as usize, end as usize);
     let negative = text[start] == b'-';
     let count = end - start - usize::from(negative);
@@ -191,7 +191,7 @@ fn any_int64(literal: &[u8]) -> Option<i64> {
 }
 
 /// The double that is nearest to a number literal; `None` where that is infinite.
-fn float64(text: &[u8]) -> Option<f64> {
+pub(super) fn float64(text: &[u8]) -> Option<f64> {
     if let Some(value) = short_float64(text) {
         return Some(value);
     }

@@ -8,6 +8,7 @@ use super::keys::{Key, Keys};
 use super::plan::Plan;
 use super::scan::{Kind, Scanner, unescape};
 use super::sites::{Site, Sites};
+use super::span::Span;
 use super::{LONGEST_RECORD, MAX_DEPTH};
 use crate::record::Column;
 
@@ -57,15 +58,7 @@ impl Extractor {
     pub fn extract(&mut self, value: &[u8], columns: &mut [Column], sites: &mut Sites) -> Result<(), JsonError> {
         debug_assert_eq!(columns.len(), self.plan.reads().len());
         let kept = sites.sites.len();
-        self.slots.fill(Slot::default());
-        let mut walk = Walk {
-            plan: &self.plan,
-            slots: &mut self.slots,
-            keys: &mut self.keys,
-            sites: &mut sites.sites,
-            scratch: &mut self.scratch,
-        };
-        if let Err(error) = walk.record(Scanner::new(value)) {
+        if let Err(error) = self.walk(value, &mut sites.sites) {
             sites.sites.truncate(kept);
             return Err(error);
         }
@@ -74,6 +67,26 @@ impl Extractor {
             cells::push(column, read.ty, value, &self.slots[read.node as usize], &mut self.scratch);
         }
         Ok(())
+    }
+
+    /// Checks a whole record as [`Extractor::extract`] does, and keeps where the reads stand for [`Extractor::span`]; for
+    /// those who convert values themselves. What the plan writes is of no account here.
+    pub fn locate(&mut self, value: &[u8]) -> Result<(), JsonError> {
+        self.walk(value, &mut Vec::new())
+    }
+
+    /// Where a read stands in the record that was located last.
+    #[inline]
+    pub fn span(&self, read: usize) -> Span {
+        let slot = &self.slots[self.plan.reads_by_node()[read].node as usize];
+        Span { kind: slot.kind, start: slot.start, end: slot.end }
+    }
+
+    #[inline(always)]
+    fn walk(&mut self, value: &[u8], sites: &mut Vec<Site>) -> Result<(), JsonError> {
+        self.slots.fill(Slot::default());
+        let (plan, slots, keys, scratch) = (&self.plan, &mut self.slots, &mut self.keys, &mut self.scratch);
+        Walk { plan, slots, keys, sites, scratch }.record(Scanner::new(value))
     }
 }
 

@@ -17,6 +17,7 @@ mod plan;
 mod pointer;
 mod scan;
 mod sites;
+mod span;
 mod splice;
 #[cfg(test)]
 mod tests;
@@ -28,7 +29,9 @@ pub use error::{Fault, JsonError};
 pub use extract::Extractor;
 pub use plan::{Field, Plan, PlanError};
 pub use pointer::{Pointer, PointerError};
+pub use scan::Kind;
 pub use sites::Sites;
+pub use span::{Items, Members, Span, is_json_number};
 pub use splice::{SpliceError, SpliceFault, Splicer};
 
 /// Arrays and objects that may be open at once; `serde_json` counts to 128 and refuses that one.

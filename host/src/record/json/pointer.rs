@@ -32,6 +32,11 @@ impl Pointer {
         tokens.map(|tokens| Self { tokens }).ok_or_else(|| PointerError::BadEscape(text.to_owned()))
     }
 
+    /// The path of these tokens, as they are without escapes.
+    pub fn of_tokens(tokens: &[&str]) -> Self {
+        Self { tokens: tokens.iter().map(|token| (*token).to_owned()).collect() }
+    }
+
     /// The tokens, unescaped.
     pub fn tokens(&self) -> &[String] {
         &self.tokens

@@ -7,20 +7,27 @@ use super::{MAX_DEPTH, words};
 
 /// What a value is, as far as its text shows it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) enum Kind {
+pub enum Kind {
+    /// Nothing stands there.
     #[default]
     Missing,
+    /// `null`
     Null,
+    /// `false`
     False,
+    /// `true`
     True,
     /// A number without fraction and exponent.
     Integer,
     /// Another number.
     Number,
+    /// A string without a backslash.
     Text,
     /// A string with at least one backslash.
     EscapedText,
+    /// An array.
     Array,
+    /// An object.
     Object,
 }
 
