@@ -7,6 +7,7 @@
 //! | --- | --- |
 //! | [`config`] | the pipeline's file, read into plain structs |
 //! | [`kafka`] | consumer, producer and admin client; the only user of librdkafka |
+//! | [`clickhouse`] | rows, blocks and checks of a table; the only user of ClickHouse's protocol |
 //! | [`record`] | batches, columns, JSON extraction and splice |
 //! | [`plugin`] | the sandbox: wasmtime, limits, faults, the cache of compiled code |
 //! | [`pipeline`] | the chain: its static check, and a batch's way through it |
@@ -22,6 +23,7 @@
 //! | [`memory`] | a model of Kafka for simulation |
 
 pub mod cli;
+pub mod clickhouse;
 pub mod config;
 pub mod golden;
 pub mod http;

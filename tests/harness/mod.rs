@@ -4,6 +4,7 @@
 #![allow(dead_code, unreachable_pub)]
 
 pub mod broker;
+pub mod clickhouse;
 pub mod guests;
 pub mod http;
 pub mod process;

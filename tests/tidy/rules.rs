@@ -29,6 +29,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("sink", &["config", "kafka", "memory", "metrics", "pipeline", "record", "source", "task"]),
     ("worker", &["config", "metrics", "pipeline", "plugin", "quality", "record", "sink", "source", "task"]),
     ("http", &["config", "metrics", "record"]),
+    ("clickhouse", &["config", "record"]),
     ("quality", &["config", "metrics", "record"]),
     ("project", &["config", "plugin", "record"]),
 ];
@@ -36,19 +37,20 @@ const ROOMS: &[(&str, &[&str])] = &[
 /// Rooms above all others: they put the rest together, and no other room may use them.
 const TOP: &[&str] = &["cli", "golden", "run"];
 
-/// Crates whose types stay in one room.
-const CRATES: &[(&str, &str)] = &[
-    ("wasmtime", "plugin"),
-    ("wit_component", "plugin"),
-    ("wit_parser", "plugin"),
-    ("rdkafka", "kafka"),
-    ("rdkafka_sys", "kafka"),
-    ("hyper", "http"),
-    ("hyper_util", "http"),
-    ("http_body_util", "http"),
-    ("tokio", "http"),
-    ("tokio_openssl", "http"),
-    ("openssl", "http"),
+/// Crates whose types stay in their rooms.
+const CRATES: &[(&str, &[&str])] = &[
+    ("wasmtime", &["plugin"]),
+    ("wit_component", &["plugin"]),
+    ("wit_parser", &["plugin"]),
+    ("rdkafka", &["kafka"]),
+    ("rdkafka_sys", &["kafka"]),
+    ("lz4_flex", &["clickhouse"]),
+    ("hyper", &["http", "clickhouse"]),
+    ("hyper_util", &["http", "clickhouse"]),
+    ("http_body_util", &["http", "clickhouse"]),
+    ("tokio", &["http", "clickhouse"]),
+    ("tokio_openssl", &["http", "clickhouse"]),
+    ("openssl", &["http", "clickhouse"]),
 ];
 
 /// Rooms that neither wait nor look at a clock: the same input gives the same bytes.
@@ -174,14 +176,15 @@ fn group(tokens: &[Token]) -> Vec<Token> {
 
 /// Crates that belong to another room.
 fn foreign_crates(file: &File<'_>, room: &str, tokens: &[Token]) -> Vec<String> {
-    let home = |name: &str| CRATES.iter().find(|(crate_name, _)| *crate_name == name).map(|(_, home)| *home);
+    let homes = |name: &str| CRATES.iter().find(|(crate_name, _)| *crate_name == name).map(|(_, homes)| *homes);
     let mut found = Vec::new();
     for (at, token) in tokens.iter().enumerate() {
-        let Some(home) = home(&token.text).filter(|home| *home != room) else { continue };
+        let Some(homes) = homes(&token.text).filter(|homes| !homes.contains(&room)) else { continue };
         let path = tokens.get(at + 1).is_some_and(|next| next.text == ":");
         let imported = at > 0 && tokens[at - 1].text == "use";
         if path || imported {
-            let what = format!("`{}` stays in host/src/{home}; use that room's own types", token.text);
+            let homes = homes.join(" and host/src/");
+            let what = format!("`{}` stays in host/src/{homes}; use the room's own types", token.text);
             found.push(say(file, token.line, &what));
         }
     }

@@ -4,6 +4,7 @@
 //! depend on the machine or the cluster, which are `None`.
 
 mod check;
+mod clickhouse;
 mod error;
 mod expand;
 mod json;
@@ -26,6 +27,7 @@ use std::path::{Path, PathBuf};
 
 use walk::At;
 
+pub use clickhouse::{ClickHouseConfig, ColumnRule, MAX_FLUSH_ROWS, TimeUnit, UnknownFields};
 pub use error::{ConfigError, Mark};
 pub use expand::Variables;
 pub use kafka::{KafkaConnection, Properties, PropertyValue};

@@ -1,0 +1,27 @@
+//! ClickHouse: the only room that knows its protocol. It turns records into rows and blocks, sends them, sorts what the
+//! server answers, and sees whether a table can keep the promise of exactly once. When a block is sent, and with which
+//! offsets, is the drain's affair.
+//!
+//! | module | what |
+//! | --- | --- |
+//! | `client` | requests over HTTP: one server, one connection that is kept, TLS, time-outs |
+//! | `error` | what went wrong, sorted by what can be done about it |
+//! | `types`, `zone`, `table` | what the server says of a table |
+//! | `encode` | a JSON record as a row of the table |
+//! | `insert` | a block of rows as one insert with its token |
+
+mod client;
+mod encode;
+mod error;
+mod insert;
+mod sql;
+mod table;
+mod types;
+mod zone;
+
+pub use client::{Answer, Body, Client, ClientError};
+pub use encode::{Encoder, EncoderError, Lineage, Misfit, Reason};
+pub use error::{RequestError, Verdict};
+pub use insert::{Insert, InsertError, ServerSettings};
+pub use table::{Column, DefaultKind, DescribeError, Table};
+pub use types::{Type, TypeError};

@@ -1,0 +1,178 @@
+//! What the server says of a table.
+
+use std::collections::BTreeMap;
+
+use serde_json::Value;
+
+use super::client::Client;
+use super::error::RequestError;
+use super::sql;
+use super::types::{Type, TypeError};
+use super::zone::Zone;
+
+/// A table as it is on the server.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Table {
+    /// Its database.
+    pub database: String,
+    /// Its name.
+    pub name: String,
+    /// What tells it from another that had the same name before; the name itself in databases that give none.
+    pub uuid: String,
+    /// Its engine, such as `MergeTree`.
+    pub engine: String,
+    /// Its columns, in order.
+    pub columns: Vec<Column>,
+    /// Tells whether names, types or defaults changed, as 16 hexadecimal digits.
+    pub schema_digest: String,
+    pub(super) zones: BTreeMap<String, Zone>,
+}
+
+/// A column.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Column {
+    /// Its name.
+    pub name: String,
+    /// Its type.
+    pub ty: Type,
+    /// The type's name.
+    pub type_text: String,
+    /// What it holds where a row has no value for it.
+    pub default: DefaultKind,
+}
+
+/// What a column holds where a row has no value for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DefaultKind {
+    /// Nothing is declared.
+    None,
+    /// The value of an expression.
+    Default,
+    /// The value of an expression, always.
+    Materialized,
+    /// It is not stored, but computed when it is read.
+    Alias,
+    /// It is not stored, and only serves other columns' expressions.
+    Ephemeral,
+}
+
+/// A table that can't be described.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum DescribeError {
+    /// The server does not answer, or says no.
+    #[error(transparent)]
+    Request(#[from] RequestError),
+    /// It answers what makes no sense here.
+    #[error("the server describes {table} in a way that is not understood: {why}")]
+    Answer {
+        /// The table.
+        table: String,
+        /// What is not understood.
+        why: String,
+    },
+}
+
+/// Seconds of UTC since 1970 at which a zone's offset changes, with the offset from then on. The days on which it does are
+/// found first, and then the quarter of an hour; the offset at the first moment is always given.
+const ZONE_SQL: &str = "\
+SELECT toString(since), toString(ahead) FROM (
+    SELECT since, timezoneOffset(toDateTime64(since, 0, {zone:String})) AS ahead,
+        lagInFrame(ahead, 1, -1000000) OVER (ORDER BY since) AS before
+    FROM (SELECT DISTINCT arrayJoin(arrayMap(i -> day + i * 900, range(97))) AS since FROM (
+        SELECT toInt64(number) * 86400 - 2208988800 AS day FROM numbers(146096)
+        WHERE number = 0 OR timezoneOffset(toDateTime64(day, 0, {zone:String}))
+            != timezoneOffset(toDateTime64(day + 86400, 0, {zone:String}))))
+) WHERE ahead != before ORDER BY since FORMAT TabSeparated";
+
+impl Table {
+    /// Asks for a table.
+    pub async fn describe(client: &Client, database: &str, name: &str) -> Result<Self, DescribeError> {
+        let describe = format!("DESCRIBE TABLE {}.{} FORMAT JSONEachRow", sql::name(database), sql::name(name));
+        let described = client.query(&describe, &[]).await?;
+        let table = format!("{database}.{name}");
+        let wrong = |why: String| DescribeError::Answer { table: table.clone(), why };
+        let mut columns = Vec::new();
+        let mut texts = Vec::new();
+        for line in described.body.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
+            let row: Value = serde_json::from_slice(line).map_err(|error| wrong(error.to_string()))?;
+            columns.push(Column::read(&row).map_err(|error| wrong(error.to_string()))?);
+            texts.push(["name", "type", "default_type", "default_expression"].map(|key| text(&row, key)).join("\0"));
+        }
+        let parts: Vec<&[u8]> = texts.iter().map(String::as_bytes).collect();
+        let (uuid, engine) = identity(client, database, name).await?;
+        Ok(Self {
+            database: database.to_owned(),
+            name: name.to_owned(),
+            uuid: if uuid.is_empty() { table.clone() } else { uuid },
+            engine,
+            zones: zones(client, &columns, &wrong).await?,
+            columns,
+            schema_digest: sql::short_digest(&parts),
+        })
+    }
+
+    /// The column of this name.
+    pub fn column(&self, name: &str) -> Option<&Column> {
+        self.columns.iter().find(|column| column.name == name)
+    }
+
+    /// True where the table says of each row which record it was.
+    pub fn has_lineage(&self) -> bool {
+        ["_topic", "_partition", "_offset"].iter().all(|name| self.column(name).is_some())
+    }
+
+    /// The table's name in SQL.
+    pub(super) fn sql_name(&self) -> String {
+        format!("{}.{}", sql::name(&self.database), sql::name(&self.name))
+    }
+}
+
+impl Column {
+    fn read(row: &Value) -> Result<Self, TypeError> {
+        let type_text = text(row, "type");
+        let default = match text(row, "default_type").as_str() {
+            "DEFAULT" => DefaultKind::Default,
+            "MATERIALIZED" => DefaultKind::Materialized,
+            "ALIAS" => DefaultKind::Alias,
+            "EPHEMERAL" => DefaultKind::Ephemeral,
+            _ => DefaultKind::None,
+        };
+        Ok(Self { name: text(row, "name"), ty: Type::parse(&type_text)?, type_text, default })
+    }
+}
+
+fn text(row: &Value, key: &str) -> String {
+    row[key].as_str().unwrap_or_default().to_owned()
+}
+
+/// The table's UUID (none in some databases) and engine.
+async fn identity(client: &Client, database: &str, name: &str) -> Result<(String, String), RequestError> {
+    let sql = "SELECT if(uuid = toUUID('00000000-0000-0000-0000-000000000000'), '', toString(uuid)), engine \
+               FROM system.tables WHERE database = {database:String} AND name = {name:String} FORMAT TabSeparated";
+    let answer = client.query(sql, &[("database", database), ("name", name)]).await?.text();
+    let (uuid, engine) = answer.split_once('\t').unwrap_or_default();
+    Ok((uuid.to_owned(), engine.to_owned()))
+}
+
+async fn zones(
+    client: &Client,
+    columns: &[Column],
+    wrong: &impl Fn(String) -> DescribeError,
+) -> Result<BTreeMap<String, Zone>, DescribeError> {
+    let mut names = Vec::new();
+    columns.iter().for_each(|column| column.ty.each_zone(&mut |zone| names.push(zone.to_owned())));
+    names.sort();
+    names.dedup();
+    let mut zones = BTreeMap::new();
+    for name in names {
+        let answer = client.query(ZONE_SQL, &[("zone", &name)]).await?.text();
+        let change = |line: &str| {
+            let (since, ahead) = line.split_once('\t')?;
+            Some((since.parse().ok()?, ahead.parse().ok()?))
+        };
+        let changes = answer.lines().map(change).collect::<Option<Vec<_>>>();
+        let changes = changes.ok_or_else(|| wrong(format!("its time zone {name}")))?;
+        zones.insert(name, Zone::new(changes));
+    }
+    Ok(zones)
+}
