@@ -1,4 +1,6 @@
-//! `millstream generate`: the made-up records of the `generate` source, to a file or a topic.
+//! `millstream generate`: the made-up records of the `generate` source, to a file or a topic, and made-up files.
+
+mod insurance;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -25,10 +27,24 @@ const DELIVERY_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Makes records up from a seed; the same options give the same bytes.
 #[derive(Debug, clap::Args)]
+#[command(args_conflicts_with_subcommands = true)]
 pub(super) struct Args {
-    /// Which records
-    #[arg(default_value = "clickstream", value_parser = ["clickstream"])]
-    kind: String,
+    #[command(subcommand)]
+    kind: Option<Kind>,
+    #[command(flatten)]
+    clickstream: Clickstream,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Kind {
+    Clickstream(Box<Clickstream>),
+    Insurance(insurance::Args),
+}
+
+/// Page views and button clicks of a web shop, to standard output, a file or a topic; what is made unless another kind is
+/// named.
+#[derive(Debug, clap::Args)]
+struct Clickstream {
     /// How many records
     #[arg(long, default_value_t = 10_000)]
     records: u64,
@@ -63,6 +79,11 @@ pub(super) struct Args {
 
 pub(super) fn run(args: &Args) -> Result<ExitCode> {
     logs::start_quiet();
+    let args = match &args.kind {
+        Some(Kind::Insurance(args)) => return insurance::run(args),
+        Some(Kind::Clickstream(args)) => args,
+        None => &args.clickstream,
+    };
     match (&args.brokers, &args.topic) {
         (Some(brokers), Some(topic)) => to_topic(args, brokers, topic)?,
         _ => to_file(args)?,
@@ -70,7 +91,7 @@ pub(super) fn run(args: &Args) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn records(args: &Args, partitions: u32) -> GenerateSource {
+fn records(args: &Clickstream, partitions: u32) -> GenerateSource {
     GenerateSource::new(&GenerateConfig::Clickstream(ClickstreamConfig {
         seed: args.seed,
         records: Some(args.records),
@@ -82,7 +103,7 @@ fn records(args: &Args, partitions: u32) -> GenerateSource {
     }))
 }
 
-fn to_file(args: &Args) -> Result<()> {
+fn to_file(args: &Clickstream) -> Result<()> {
     let mut source = records(args, 1);
     let mut sink = match &args.out {
         Some(path) => FileSink::create(path)?,
@@ -98,7 +119,7 @@ fn to_file(args: &Args) -> Result<()> {
     Ok(sink.finish()?)
 }
 
-fn to_topic(args: &Args, brokers: &str, topic: &str) -> Result<()> {
+fn to_topic(args: &Clickstream, brokers: &str, topic: &str) -> Result<()> {
     let connection = connection(args, brokers)?;
     let plan =
         TopicPlan { name: topic.to_owned(), partitions: args.partitions, replication: -1, config: BTreeMap::new() };
@@ -139,7 +160,7 @@ fn wait_for(admin: &mut Admin, topic: &str) -> Result<()> {
     }
 }
 
-fn connection(args: &Args, brokers: &str) -> Result<Connection, Mistake> {
+fn connection(args: &Clickstream, brokers: &str) -> Result<Connection, Mistake> {
     let mut connection = Connection::new(brokers);
     for property in &args.properties {
         let Some((name, value)) = property.split_once('=') else {

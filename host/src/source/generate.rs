@@ -7,6 +7,7 @@ use std::io::Write;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::random::{Random, Uuid};
 use crate::config::{ClickstreamConfig, GenerateConfig};
 use crate::record::{Batch, Place, Rows};
 
@@ -14,7 +15,6 @@ use crate::record::{Batch, Place, Rows};
 const EVENT_RATE: u64 = 10;
 const COUNTRIES: [&str; 7] = ["US", "CA", "UK", "DE", "FR", "JP", "XX"];
 const DEVICES: [&str; 3] = ["mobile", "desktop", "tablet"];
-const MILLION: u64 = 1_000_000;
 
 /// Made-up records in partitions, at the configured rate.
 #[derive(Debug)]
@@ -119,13 +119,13 @@ pub fn write_clickstream(config: &ClickstreamConfig, i: u64, out: &mut Vec<u8>) 
     let user_id = 1 + random.below(1_000);
     let page = 1 + random.below(100);
     let (high, low) = (random.next(), random.next());
-    let country = COUNTRIES[random.below(COUNTRIES.len() as u64) as usize];
+    let country = random.pick(&COUNTRIES);
     let country = if random.below(100) < 5 { "ZZ" } else { country };
-    let device = DEVICES[random.below(DEVICES.len() as u64) as usize];
-    let (cut, cut_at) = (random.below(MILLION) < u64::from(config.malformed_per_million), random.next());
+    let device = random.pick(&DEVICES);
+    let (cut, cut_at) = (random.happens(config.malformed_per_million), random.next());
 
     let start = out.len();
-    let uuid = Uuid { high, low };
+    let uuid = Uuid::v4(high, low);
     // Writing to a vector can't fail.
     let _ = write!(out, r#"{{"event_type":"{event_type}","user_id":{sign}{user_id},"page_url":"/page/{page}""#);
     let _ = write!(out, r#","button_id":"{uuid}","timestamp":{timestamp_s},"country":"{country}""#);
@@ -139,53 +139,6 @@ pub fn write_clickstream(config: &ClickstreamConfig, i: u64, out: &mut Vec<u8>) 
         out.truncate(start + 1 + (cut_at % (len as u64 - 1)) as usize);
     }
     timestamp_s.saturating_mul(1_000).saturating_add_unsigned(elapsed_ms)
-}
-
-/// A random UUID (RFC 9562, version 4).
-struct Uuid {
-    high: u64,
-    low: u64,
-}
-
-impl std::fmt::Display for Uuid {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let high = (self.high & !0xf000) | 0x4000;
-        let low = (self.low >> 2) | (1 << 63);
-        let (first, second, third) = (high >> 32, (high >> 16) & 0xffff, high & 0xffff);
-        write!(f, "{first:08x}-{second:04x}-{third:04x}-{:04x}-{:012x}", low >> 48, low & 0xffff_ffff_ffff)
-    }
-}
-
-/// SplitMix64 (Steele, Lea, Flood: "Fast splittable pseudorandom number generators", OOPSLA 2014): eight bytes of state
-/// that any number can start, which is what a record at any offset needs.
-struct Random {
-    state: u64,
-}
-
-impl Random {
-    const GAMMA: u64 = 0x9e37_79b9_7f4a_7c15;
-
-    /// The numbers of record `i`. Both parts are mixed, so that the streams of neighbours have nothing in common.
-    fn of_record(seed: u64, i: u64) -> Self {
-        Self { state: mix(mix(seed.wrapping_add(Self::GAMMA)) ^ mix(i.wrapping_add(Self::GAMMA)).rotate_left(32)) }
-    }
-
-    fn next(&mut self) -> u64 {
-        self.state = self.state.wrapping_add(Self::GAMMA);
-        mix(self.state)
-    }
-
-    /// A number below `bound`. The bias of multiplying and shifting is below `bound` in 2^64.
-    fn below(&mut self, bound: u64) -> u64 {
-        ((u128::from(self.next()) * u128::from(bound)) >> 64) as u64
-    }
-}
-
-/// The output function of SplitMix64.
-fn mix(mut z: u64) -> u64 {
-    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    z ^ (z >> 31)
 }
 
 #[cfg(test)]
@@ -211,13 +164,6 @@ mod tests {
             }
         }
         values
-    }
-
-    #[test]
-    fn splitmix64_is_the_published_one() {
-        let mut random = Random { state: 1_234_567 };
-        let first: Vec<u64> = (0..3).map(|_| random.next()).collect();
-        assert_eq!(first, [6_457_827_717_110_365_317, 3_203_168_211_198_807_973, 9_817_491_932_198_370_423]);
     }
 
     #[test]

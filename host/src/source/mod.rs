@@ -2,12 +2,15 @@
 
 mod files;
 mod generate;
+mod insurance;
 pub(crate) mod kafka;
 mod local;
 mod memory;
+mod random;
 
 pub use files::{FilesProgress, FilesSource};
 pub use generate::{GenerateSource, write_clickstream};
+pub use insurance::{Insurance, InsuranceConfig, InsuranceCounts};
 pub use kafka::{KafkaSource, StartAt};
 pub use local::LocalSource;
 pub use memory::MemorySource;

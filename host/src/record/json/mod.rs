@@ -21,7 +21,7 @@ mod span;
 mod splice;
 #[cfg(test)]
 mod tests;
-mod time;
+pub(crate) mod time;
 mod words;
 mod write;
 

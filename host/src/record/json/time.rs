@@ -40,7 +40,7 @@ pub(super) fn parse_rfc3339(text: &[u8]) -> Option<i64> {
 
 /// Appends a timestamp in UTC, with as many digits of a second's fraction as are not zero; false, and nothing appended,
 /// where its year has not four digits.
-pub(super) fn format_rfc3339(micros: i64, out: &mut Vec<u8>) -> bool {
+pub(crate) fn format_rfc3339(micros: i64, out: &mut Vec<u8>) -> bool {
     if !(FIRST..END).contains(&micros) {
         return false;
     }
