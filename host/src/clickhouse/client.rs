@@ -21,7 +21,7 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use super::error::{RequestError, code_of};
-use crate::config::{ClickHouseConfig, Secret};
+use crate::config::{ClickHouseConfig, Secret, server_address};
 
 /// How long a connection may take to come about.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -118,7 +118,8 @@ impl std::fmt::Debug for Client {
 impl Client {
     /// A client by the configuration; nothing is sent yet.
     pub fn new(config: &ClickHouseConfig) -> Result<Self, ClientError> {
-        let (is_tls, host, port) = address(&config.url).ok_or_else(|| ClientError::Address(config.url.clone()))?;
+        let (is_tls, host, port) =
+            server_address(&config.url).ok_or_else(|| ClientError::Address(config.url.clone()))?;
         let tls = is_tls.then(|| connector(config.ca.as_ref())).transpose()?;
         let header = |text: &str| {
             let mut value = HeaderValue::from_str(text).map_err(|_| ClientError::Credentials)?;
@@ -259,24 +260,6 @@ fn connector(ca: Option<&PathBuf>) -> Result<SslConnector, ClientError> {
     Ok(builder.build())
 }
 
-/// Whether it is TLS, the host and the port.
-fn address(url: &str) -> Option<(bool, String, u16)> {
-    let (scheme, rest) = url.split_once("://")?;
-    let is_tls = match scheme {
-        "http" => false,
-        "https" => true,
-        _ => return None,
-    };
-    let rest = rest.strip_suffix('/').unwrap_or(rest);
-    let (host, port) = match rest.rsplit_once(':') {
-        Some((host, port)) if !port.contains(']') => (host, port.parse().ok()?),
-        _ => (rest, if is_tls { 8443 } else { 8123 }),
-    };
-    let host = host.trim_start_matches('[').trim_end_matches(']');
-    let is_host = !host.is_empty() && !host.contains(['/', '?', '#', '@', ',', ' ']);
-    (is_host && port > 0).then(|| (is_tls, host.to_owned(), port))
-}
-
 /// `/?name=value&…`
 pub(super) fn path<'a>(pairs: impl Iterator<Item = (&'a str, &'a str)>) -> String {
     let mut path = "/?".to_owned();
@@ -315,20 +298,6 @@ fn chain(error: &(dyn std::error::Error + 'static)) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn addresses_are_read_and_nonsense_is_refused() {
-        let read = |url: &str| address(url).map(|(tls, host, port)| format!("{tls} {host} {port}"));
-        assert_eq!(read("http://localhost:8123").as_deref(), Some("false localhost 8123"));
-        assert_eq!(read("https://ch.example/").as_deref(), Some("true ch.example 8443"));
-        assert_eq!(read("http://[::1]:9").as_deref(), Some("false ::1 9"));
-        assert_eq!(read("http://[::1]").as_deref(), Some("false ::1 8123"));
-        for wrong in
-            ["localhost:8123", "tcp://a:9000", "http://a:0", "http://a/b", "http://u:p@a", "http://a,b", "http://"]
-        {
-            assert_eq!(read(wrong), None, "{wrong}");
-        }
-    }
 
     #[test]
     fn parameters_are_escaped() {

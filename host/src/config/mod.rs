@@ -27,7 +27,7 @@ use std::path::{Path, PathBuf};
 
 use walk::At;
 
-pub use clickhouse::{ClickHouseConfig, ColumnRule, MAX_FLUSH_ROWS, TimeUnit, UnknownFields};
+pub use clickhouse::{ClickHouseConfig, ColumnRule, MAX_FLUSH_ROWS, TimeUnit, UnknownFields, server_address};
 pub use error::{ConfigError, Mark};
 pub use expand::Variables;
 pub use kafka::{KafkaConnection, Properties, PropertyValue};
@@ -233,13 +233,13 @@ impl Config {
         let source = SourceConfig::read(&source_at, &pipeline)?;
         let source_connection = source.connection();
         let outputs_at = fields.required("outputs", "where records go; one of them is called main")?;
-        let outputs = output::read_outputs(&outputs_at, source_connection)?;
+        let outputs = output::read_outputs(&outputs_at, source_connection, &pipeline)?;
         let shared = outputs[0].1.sink.connection().or(source_connection);
         let dead_letters_at = fields.required(
             "dead_letters",
             "where rejected records go; `dead_letters: {to: {discard: {}}}` if they shall be lost",
         )?;
-        let (dead_letters_to_at, dead_letters) = DeadLettersConfig::read(&dead_letters_at, shared)?;
+        let (dead_letters_to_at, dead_letters) = DeadLettersConfig::read(&dead_letters_at, shared, &pipeline)?;
         let stages = match fields.optional("stages") {
             Some(at) => {
                 let stages = stage::read_stages(&at)?;

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use super::clickhouse::ClickHouseConfig;
 use super::error::ConfigError;
 use super::kafka::{KafkaConnection, Properties, read_brokers, read_properties};
 use super::units;
@@ -12,8 +13,10 @@ use super::walk::At;
 pub struct OutputConfig {
     /// What plugins and `route` call it; `[a-z0-9_-]{1,64}`.
     pub name: String,
-    /// Where it leads.
+    /// Where it leads; with a table, the topic that the table's rows come from.
     pub sink: SinkConfig,
+    /// The table that the records of `sink` go on to.
+    pub table: Option<ClickHouseConfig>,
 }
 
 /// Where records are written.
@@ -39,6 +42,9 @@ pub struct KafkaSinkConfig {
     pub topic: String,
     /// A JSON Pointer to the field that becomes the key; `None` keeps the record's own key.
     pub key: Option<String>,
+    /// True where the configuration names no topic and this one only leads to a table: it is Millstream's own, which makes
+    /// it whatever `create_topics` says.
+    pub is_outbox: bool,
 }
 
 /// A file to write to.
@@ -53,6 +59,8 @@ pub struct FileSinkConfig {
 pub struct DeadLettersConfig {
     /// Where they go.
     pub to: SinkConfig,
+    /// The table that they go on to.
+    pub table: Option<ClickHouseConfig>,
     /// The error budget; `None` for none.
     pub stop_above: Option<ErrorBudget>,
 }
@@ -66,7 +74,7 @@ pub struct ErrorBudget {
     pub over_records: u64,
 }
 
-pub(super) const SINK_KEYS: &[&str] = &["kafka", "file", "stdout", "discard"];
+pub(super) const SINK_KEYS: &[&str] = &["kafka", "clickhouse", "file", "stdout", "discard"];
 pub(super) const KAFKA_SINK_KEYS: &[&str] = &["topic", "key", "brokers", "properties"];
 pub(super) const FILE_SINK_KEYS: &[&str] = &["path"];
 pub(super) const DEAD_LETTERS_KEYS: &[&str] = &["to", "stop_above"];
@@ -76,10 +84,12 @@ pub const MAIN_OUTPUT: &str = "main";
 /// Most outputs of a pipeline.
 const MAX_OUTPUTS: usize = 64;
 
-/// Reads all outputs, `main` first, each with its place; `source` is the connection that Kafka outputs share.
+/// Reads all outputs, `main` first, each with its place; `source` is the connection that Kafka outputs share, and
+/// `pipeline` gives outboxes their names.
 pub(super) fn read_outputs<'a>(
     at: &At<'a>,
     source: Option<&KafkaConnection>,
+    pipeline: &str,
 ) -> Result<Vec<(At<'a>, OutputConfig)>, ConfigError> {
     let entries = at.open_map("a map of outputs, of which one is called main")?;
     if entries.len() > MAX_OUTPUTS {
@@ -88,15 +98,16 @@ pub(super) fn read_outputs<'a>(
     let Some((_, main_at)) = entries.iter().find(|entry| entry.0 == MAIN_OUTPUT) else {
         return Err(at.error("the output `main` is required: where records go unless a stage says otherwise"));
     };
-    let main = SinkConfig::read(main_at, source, true)?;
+    let outbox = |output: &str| format!("{pipeline}.{output}.outbox");
+    let (main, table) = SinkConfig::read(main_at, source, true, outbox(MAIN_OUTPUT))?;
     let shared = main.connection().cloned().or_else(|| source.map(KafkaConnection::for_other_clients));
-    let mut outputs = vec![(main_at.clone(), OutputConfig { name: MAIN_OUTPUT.to_owned(), sink: main })];
+    let mut outputs = vec![(main_at.clone(), OutputConfig { name: MAIN_OUTPUT.to_owned(), sink: main, table })];
     for (name, at) in entries.iter().filter(|entry| entry.0 != MAIN_OUTPUT) {
         if !units::is_name(name) {
             return Err(at.error("expected a name of 1 to 64 of the characters a-z 0-9 _ -"));
         }
-        let sink = SinkConfig::read(at, shared.as_ref(), false)?;
-        outputs.push((at.clone(), OutputConfig { name: (*name).to_owned(), sink }));
+        let (sink, table) = SinkConfig::read(at, shared.as_ref(), false, outbox(name))?;
+        outputs.push((at.clone(), OutputConfig { name: (*name).to_owned(), sink, table }));
     }
     Ok(outputs)
 }
@@ -110,9 +121,29 @@ impl SinkConfig {
         }
     }
 
-    fn read(at: &At<'_>, shared: Option<&KafkaConnection>, is_main: bool) -> Result<Self, ConfigError> {
+    /// Reads a sink and the table behind it; without a topic of the user's own the table is fed by `outbox`.
+    fn read(
+        at: &At<'_>,
+        shared: Option<&KafkaConnection>,
+        is_main: bool,
+        outbox: String,
+    ) -> Result<(Self, Option<ClickHouseConfig>), ConfigError> {
+        if let Some(table) = at.entry("clickhouse") {
+            let fields = at.fields(SINK_KEYS)?;
+            if let Some(beside) = ["file", "stdout", "discard"].iter().find_map(|key| fields.any(key)) {
+                return Err(
+                    beside.error("beside `clickhouse` only `kafka` can be given: the topic that its rows come from")
+                );
+            }
+            let config = ClickHouseConfig::read(&table)?;
+            let kafka = match fields.any("kafka") {
+                Some(at) => KafkaSinkConfig::read(&at, shared, is_main)?,
+                None => KafkaSinkConfig::outbox(&table, shared, is_main, outbox)?,
+            };
+            return Ok((Self::Kafka(kafka), Some(config)));
+        }
         let (kind, at) = at.variant(SINK_KEYS)?;
-        Ok(match kind {
+        let sink = match kind {
             "kafka" => Self::Kafka(KafkaSinkConfig::read(&at, shared, is_main)?),
             "file" => {
                 let fields = at.fields(FILE_SINK_KEYS)?;
@@ -120,7 +151,8 @@ impl SinkConfig {
             }
             "stdout" => at.fields(&[]).map(|_| Self::Stdout)?,
             _ => at.fields(&[]).map(|_| Self::Discard)?,
-        })
+        };
+        Ok((sink, None))
     }
 }
 
@@ -156,20 +188,41 @@ impl KafkaSinkConfig {
             connection,
             topic: fields.required("topic", "the topic to write")?.topic()?,
             key: fields.optional("key").map(|at| at.pointer()).transpose()?,
+            is_outbox: false,
         })
+    }
+
+    /// The topic that feeds a table and serves nothing else: a block of rows has to be a function of offsets, which only
+    /// a log gives.
+    fn outbox(
+        at: &At<'_>,
+        shared: Option<&KafkaConnection>,
+        is_main: bool,
+        topic: String,
+    ) -> Result<Self, ConfigError> {
+        let needs = "needs Kafka: rows go through a topic, which makes a repeated block the same block. Read from Kafka, \
+                     or give `kafka: {topic: …, brokers: …}` beside `clickhouse`";
+        let shared = shared.ok_or_else(|| at.error(needs))?;
+        let connection = if is_main { shared.for_other_clients() } else { shared.clone() };
+        Ok(Self { connection, topic, key: None, is_outbox: true })
     }
 }
 
 impl DeadLettersConfig {
-    /// Reads `dead_letters`; `shared` is the connection of the main output, or else the source's.
-    pub(super) fn read<'a>(at: &At<'a>, shared: Option<&KafkaConnection>) -> Result<(At<'a>, Self), ConfigError> {
+    /// Reads `dead_letters`; `shared` is the connection of the main output, or else the source's, and `pipeline` gives an
+    /// outbox its name, which no output's can have.
+    pub(super) fn read<'a>(
+        at: &At<'a>,
+        shared: Option<&KafkaConnection>,
+        pipeline: &str,
+    ) -> Result<(At<'a>, Self), ConfigError> {
         let fields = at.fields(DEAD_LETTERS_KEYS)?;
         let to = fields.required("to", "an output; `to: {discard: {}}` if rejected records shall be lost")?;
         let stop_above = fields
             .optional("stop_above")
             .map(|at| at.parsed("a share of a number of records, such as 5% over 10000", ErrorBudget::parse));
-        let config = Self { to: SinkConfig::read(&to, shared, false)?, stop_above: stop_above.transpose()? };
-        Ok((to, config))
+        let (sink, table) = SinkConfig::read(&to, shared, false, format!("{pipeline}.outbox.dead_letters"))?;
+        Ok((to, Self { to: sink, table, stop_above: stop_above.transpose()? }))
     }
 }
 

@@ -12,7 +12,7 @@ mod tests {
 
     use serde_json::Value;
 
-    use super::super::{COMMIT_KEYS, LOGS_KEYS, ROOT_KEYS, observe, output, quality, source, stage, swap};
+    use super::super::{COMMIT_KEYS, LOGS_KEYS, ROOT_KEYS, clickhouse, observe, output, quality, source, stage, swap};
     use super::*;
 
     /// Every map of the parser with keys of its own, and where the schema has it.
@@ -32,6 +32,9 @@ mod tests {
         ("/$defs/sink", output::SINK_KEYS),
         ("/$defs/kafka_sink", output::KAFKA_SINK_KEYS),
         ("/$defs/file_sink", output::FILE_SINK_KEYS),
+        ("/$defs/clickhouse", clickhouse::CLICKHOUSE_KEYS),
+        ("/$defs/column_rule", clickhouse::COLUMN_KEYS),
+        ("/$defs/unknown_fields", clickhouse::UNKNOWN_KEYS),
         ("/$defs/dead_letters", output::DEAD_LETTERS_KEYS),
         ("/$defs/commit", COMMIT_KEYS),
         ("/$defs/logs", LOGS_KEYS),

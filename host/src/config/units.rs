@@ -1,5 +1,7 @@
 //! Sizes, shares, times and names as people write them.
 
+use std::time::Duration;
+
 /// Bytes of `64MiB`, `64 MiB`, `1.5GiB`, `500kB` or `1024`; `None` for anything else.
 pub(super) fn bytes(text: &str) -> Option<u64> {
     let digits = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
@@ -15,6 +17,19 @@ pub(super) fn bytes(text: &str) -> Option<u64> {
         _ => return None,
     };
     scaled(number, factor)
+}
+
+/// The time of `500ms`, `1s`, `1.5 s` or `2m`; `None` for anything else.
+pub(super) fn duration(text: &str) -> Option<Duration> {
+    let digits = text.find(|c: char| !c.is_ascii_digit() && c != '.')?;
+    let (number, unit) = text.split_at(digits);
+    let factor = match unit.trim_start() {
+        "ms" => 1,
+        "s" => 1_000,
+        "m" => 60_000,
+        _ => return None,
+    };
+    scaled(number, factor).map(Duration::from_millis)
 }
 
 /// Millionths of `5%`, `0.25%` or `100%`; `None` for anything else.
@@ -153,6 +168,15 @@ mod tests {
         ];
         for (text, expected) in cases {
             assert_eq!(bytes(text), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn durations_are_exact_or_refused() {
+        let millis = |text: &str| duration(text).map(|time| time.as_millis());
+        assert_eq!([millis("500ms"), millis("1.5 s"), millis("2m")], [Some(500), Some(1_500), Some(120_000)]);
+        for text in ["", "1", "s", "1h", "-1s", "0.5ms", "1e3s"] {
+            assert_eq!(millis(text), None, "{text}");
         }
     }
 

@@ -2,6 +2,7 @@
 
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use super::error::{ConfigError, Mark};
 use super::node::{Content, Entry, Node, Scalar};
@@ -127,6 +128,12 @@ impl<'a> At<'a> {
         self.parsed(&what, |text| units::bytes(text).filter(|bytes| range.contains(bytes)))
     }
 
+    /// A time such as `500ms`, `1s` or `2m`.
+    pub(super) fn duration(&self, range: RangeInclusive<Duration>) -> Result<Duration, ConfigError> {
+        let what = format!("a time from {:?} to {:?}, such as 500ms, 1s or 2m", range.start(), range.end());
+        self.parsed(&what, |text| units::duration(text).filter(|time| range.contains(time)))
+    }
+
     pub(super) fn boolean(&self) -> Result<bool, ConfigError> {
         self.choice(&[("true", true), ("false", false)])
     }
@@ -169,6 +176,12 @@ impl<'a> At<'a> {
             return Err(self.key_of(unknown).error(unknown_key(&unknown.key, keys)));
         }
         Ok(Fields { at: self.clone(), entries })
+    }
+
+    /// The value of `key`, if this is a map that has it.
+    pub(super) fn entry(&self, key: &str) -> Option<At<'a>> {
+        let Content::Map(entries) = &self.node.content else { return None };
+        entries.iter().find(|entry| entry.key == key).map(|entry| self.child(entry))
     }
 
     /// A map with exactly one of these keys, as `kafka: {…}`.
