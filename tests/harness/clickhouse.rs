@@ -15,18 +15,18 @@ const SHARED_PORT: u16 = 18_990;
 /// ClickHouse's engine with its own data; stopped when it is dropped.
 pub struct ClickHouse {
     port: u16,
-    user: Option<String>,
+    args: String,
 }
 
 impl ClickHouse {
     /// Starts one with empty data on `port`, which no other test uses.
     pub fn start(port: u16) -> Self {
-        Self::start_as(port, None)
+        Self::start_with(port, "")
     }
 
-    /// The same, asking clients for `NAME:PASSWORD`.
-    pub fn start_as(port: u16, user: Option<&str>) -> Self {
-        let server = Self { port, user: user.map(str::to_owned) };
+    /// The same with more arguments, such as `--user NAME:PASSWORD` or `--profile SETTING=VALUE`.
+    pub fn start_with(port: u16, args: &str) -> Self {
+        let server = Self { port, args: args.to_owned() };
         server.script("clickhouse-down.sh", &["--kill"]);
         server.script("clickhouse-up.sh", &["--fresh"]);
         server
@@ -76,7 +76,7 @@ impl ClickHouse {
     fn command(&self, program: &str, args: &[&str]) -> Command {
         let mut command = Command::new(program);
         command.args(args).env("CLICKHOUSE_PORT", self.port.to_string()).env("INFRA_STATE", state());
-        command.env("CLICKHOUSE_USER", self.user.as_deref().unwrap_or_default());
+        command.env("CLICKHOUSE_ARGS", &self.args);
         command
     }
 

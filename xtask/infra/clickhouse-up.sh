@@ -7,6 +7,7 @@
 #   CLICKHOUSE_DATA   data directory                       (default $INFRA_STATE/clickhouse-$CLICKHOUSE_PORT)
 #   CLICKHOUSE_CONFIG a ClickHouse config.xml              (default: one that needs nothing)
 #   CLICKHOUSE_USER   NAME:PASSWORD that clients must give (default: nobody has to)
+#   CLICKHOUSE_ARGS   more arguments, such as --profile max_insert_block_size=1000
 #   --fresh           wipe the data directory first
 #   --install         install the engine, and no more
 set -euo pipefail
@@ -42,8 +43,9 @@ if port_open "$CLICKHOUSE_PORT"; then die "port $CLICKHOUSE_PORT is taken"; fi
 install
 mkdir -p "$CLICKHOUSE_DATA"
 : >"$log"
+# shellcheck disable=SC2086
 launch "$pidfile" "$log" "$venv/bin/python" "$INFRA_DIR/clickhouse_embedded.py" --port "$CLICKHOUSE_PORT" \
   --path "$CLICKHOUSE_DATA/store" ${CLICKHOUSE_CONFIG:+--config-file "$CLICKHOUSE_CONFIG"} \
-  ${CLICKHOUSE_USER:+--user "$CLICKHOUSE_USER"}
+  ${CLICKHOUSE_USER:+--user "$CLICKHOUSE_USER"} ${CLICKHOUSE_ARGS:-}
 await 60 "$pidfile" "$log" answers
 say "ClickHouse answers on http://127.0.0.1:$CLICKHOUSE_PORT, pid $(cat "$pidfile")"

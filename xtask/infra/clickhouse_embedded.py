@@ -4,7 +4,9 @@
 The engine comes from a Python package; clickhouse-up.sh installs it and starts this program. By hand:
 
     pip install --no-deps chdb-core clickhouse-cityhash lz4
-    clickhouse_embedded.py --port 8123 --path DATA [--user NAME:PASSWORD]
+    clickhouse_embedded.py --port 8123 --path DATA [--user NAME:PASSWORD] [--profile NAME=VALUE] [--const NAME]
+
+--profile gives every request a setting, as a user's profile does, and --const forbids requests to change one.
 
 Every request runs on a connection of its own (1 ms), so that its settings, database and temporary tables touch no
 other's; `session_id` keeps a connection from request to request.
@@ -59,7 +61,9 @@ class Engine:
     """The one engine of this process; it lives as long as its first connection, `root`."""
     version = "?"
 
-    def __init__(self, path, config_file=None):
+    def __init__(self, path, config_file=None, profile=()):
+        pairs = (setting.split("=", 1) for setting in profile)
+        self.defaults = ", ".join([SERVER_DEFAULTS, *(f"`{name}` = {quote(value)}" for name, value in pairs)])
         os.makedirs(path, exist_ok=True)
         if not config_file:
             config_file = f"{path}/config.xml"
@@ -71,7 +75,7 @@ class Engine:
 
     def connect(self):
         connection = Connection(self.uri)
-        run(connection, SERVER_DEFAULTS)
+        run(connection, self.defaults)
         return connection
 
     def session(self, session_id):
@@ -171,7 +175,7 @@ def quote(value, mark="'"):
 class Handler(BaseHTTPRequestHandler):
     protocol_version, server_version, sys_version = "HTTP/1.1", "ClickHouse-embedded", ""
     rbufsize, wbufsize, disable_nagle_algorithm = 1 << 20, 1 << 16, True
-    engine, credentials, faults, query_id, log_message = None, {}, [], "", lambda *_: None
+    engine, credentials, constants, faults, query_id, log_message = None, {}, (), [], "", lambda *_: None
 
     def do_GET(self):
         url = urlsplit(self.path)
@@ -243,6 +247,10 @@ class Handler(BaseHTTPRequestHandler):
             try:
                 if database := args.get("database") or self.headers.get("X-ClickHouse-Database"):
                     run(connection, "USE " + quote(database, "`"))
+                for name in settings.keys() & set(self.constants):
+                    sql_of_value = f"SELECT value FROM system.settings WHERE name = {quote(name)}"
+                    if run(connection, sql_of_value)[0].decode().strip() != settings[name]:
+                        raise DBError(f"Setting {name} should not be changed. (SETTING_CONSTRAINT_VIOLATION)", 452)
                 if settings:
                     run(connection, "SET " + ", ".join(f"`{k}` = {quote(v)}" for k, v in settings.items()))
                 if data_format:
@@ -253,7 +261,7 @@ class Handler(BaseHTTPRequestHandler):
                 if not session_id:
                     connection.close()
                 elif settings:  # they were of this request only
-                    run(connection, "SET " + ", ".join(f"`{k}` = DEFAULT" for k in settings) + "; " + SERVER_DEFAULTS)
+                    run(connection, "SET " + ", ".join(f"`{k}` = DEFAULT" for k in settings) + "; " + self.engine.defaults)
         if fault == "drop":
             raise EOFError
         if fault == "error":
@@ -287,9 +295,13 @@ def main():
     parser.add_argument("--path", help="data directory, kept between runs (default: a temporary one)")
     parser.add_argument("--config-file", help="a ClickHouse config.xml of your own")
     parser.add_argument("--user", action="append", default=[], metavar="NAME:PASSWORD", help="require a login")
+    parser.add_argument("--profile", action="append", default=[], metavar="NAME=VALUE", help="a setting of all requests")
+    parser.add_argument("--const", action="append", default=[], metavar="NAME", help="a setting that no request may change")
     options = parser.parse_args()
     temporary = None if options.path else tempfile.TemporaryDirectory(prefix="clickhouse-embedded-")
-    Handler.engine = engine = Engine(os.path.abspath(options.path or temporary.name), options.config_file)
+    path = os.path.abspath(options.path or temporary.name)
+    Handler.engine = engine = Engine(path, options.config_file, options.profile)
+    Handler.constants = tuple(options.const)
     Handler.credentials = dict(u.split(":", 1) for u in options.user)
     ThreadingHTTPServer.request_queue_size = 256
     server = ThreadingHTTPServer(("127.0.0.1", options.port), Handler)
