@@ -8,20 +8,28 @@
 //! | `error` | what went wrong, sorted by what can be done about it |
 //! | `types`, `zone`, `table` | what the server says of a table |
 //! | `encode` | a JSON record as a row of the table |
-//! | `insert` | a block of rows as one insert with its token |
+//! | `insert`, `token` | a block of rows as one insert; what tells it from all others, and whether it is there |
+//! | `checks` | whether table, views and profile can keep the promise |
+//! | `dead_letter` | a dead letter as a record, so that it can become a row |
 
+mod checks;
 mod client;
+mod dead_letter;
 mod encode;
 mod error;
 mod insert;
 mod sql;
 mod table;
+mod token;
 mod types;
 mod zone;
 
+pub use checks::{CheckError, Guarantee, check_exactly_once};
 pub use client::{Answer, Body, Client, ClientError};
+pub use dead_letter::dead_letter_json;
 pub use encode::{Encoder, EncoderError, Lineage, Misfit, Reason};
 pub use error::{RequestError, Verdict};
 pub use insert::{Insert, InsertError, ServerSettings};
 pub use table::{Column, DefaultKind, DescribeError, Table};
+pub use token::{BlockId, RangeCount, count_range};
 pub use types::{Type, TypeError};
