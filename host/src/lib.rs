@@ -14,6 +14,7 @@
 //! | [`task`] | one partition: position, accounting, dead letters |
 //! | [`worker`] | one thread: poll, process, deliver, commit, recover |
 //! | [`source`], [`sink`] | where batches come from, and where outputs go with a commit |
+//! | [`drain`] | a topic's records on their way into a ClickHouse table, each exactly once |
 //! | [`run`] | one pipeline in one process: checks, threads, progress |
 //! | [`http`] | the two listeners: metrics and health, status and control |
 //! | [`project`] | a plugin's project: `millstream new`, `millstream build` |
@@ -25,6 +26,7 @@
 pub mod cli;
 pub mod clickhouse;
 pub mod config;
+pub mod drain;
 pub mod golden;
 pub mod http;
 pub mod kafka;

@@ -30,6 +30,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("worker", &["config", "metrics", "pipeline", "plugin", "quality", "record", "sink", "source", "task"]),
     ("http", &["config", "metrics", "record"]),
     ("clickhouse", &["config", "record"]),
+    ("drain", &["clickhouse", "config", "kafka", "metrics", "pipeline", "record", "source", "task"]),
     ("quality", &["config", "metrics", "record"]),
     ("project", &["config", "plugin", "record"]),
 ];

@@ -30,6 +30,8 @@ pub struct Guarantee {
     pub has_lineage: bool,
     /// What an operator should know.
     pub notes: Vec<String>,
+    /// The table and those behind it that remember blocks, each with its database.
+    pub tables: Vec<(String, String)>,
 }
 
 /// Why the promise can't be kept.
@@ -77,7 +79,13 @@ pub async fn check_exactly_once(
             walk.window_blocks
         ));
     }
-    Ok(Guarantee { window_blocks: walk.window_blocks, window: walk.window, has_lineage: table.has_lineage(), notes })
+    Ok(Guarantee {
+        window_blocks: walk.window_blocks,
+        window: walk.window,
+        has_lineage: table.has_lineage(),
+        notes,
+        tables: walk.tables,
+    })
 }
 
 /// What a user's profile has against the settings of every insert.
@@ -101,6 +109,7 @@ struct Walk<'a> {
     problems: Vec<String>,
     window_blocks: u64,
     window: Option<Duration>,
+    tables: Vec<(String, String)>,
 }
 
 /// A row of `system.tables`.
@@ -114,7 +123,14 @@ struct Described {
 
 impl<'a> Walk<'a> {
     fn new(client: &'a Client) -> Self {
-        Self { client, seen: BTreeSet::new(), problems: Vec::new(), window_blocks: u64::MAX, window: None }
+        Self {
+            client,
+            seen: BTreeSet::new(),
+            problems: Vec::new(),
+            window_blocks: u64::MAX,
+            window: None,
+            tables: Vec::new(),
+        }
     }
 
     /// Looks at a table and at everything that its rows go on to.
@@ -160,6 +176,7 @@ impl<'a> Walk<'a> {
             ));
             return Ok(());
         }
+        self.tables.push((database.to_owned(), name.to_owned()));
         self.window_blocks = self.window_blocks.min(blocks);
         if is_replicated {
             let seconds = self.setting(found, "replicated_deduplication_window_seconds", true).await?;

@@ -45,6 +45,9 @@ pub enum ClientError {
     /// TLS can't be set up.
     #[error("TLS to ClickHouse can't be set up: {0}")]
     Tls(String),
+    /// There is no runtime for it.
+    #[error("no client for ClickHouse: {0}")]
+    Runtime(String),
 }
 
 /// What the server answered.
@@ -140,6 +143,11 @@ impl Client {
     /// `host:port`.
     pub fn address(&self) -> String {
         format!("{}:{}", self.host, self.port)
+    }
+
+    /// How long a request may take.
+    pub fn request_timeout(&self) -> Duration {
+        self.request_timeout
     }
 
     /// The answer to a query; `parameters` are the values of its `{name:Type}`.

@@ -121,6 +121,8 @@ fn is_passing(code: u32, text: &str) -> bool {
         241 | 243 | 173 | 439 => true,
         // CANNOT_WRITE_TO_FILE_DESCRIPTOR, CANNOT_OPEN_FILE, S3_ERROR: disks and buckets
         75 | 76 | 499 => true,
+        // QUERY_WITH_SAME_ID_IS_ALREADY_RUNNING: an earlier try of the same block
+        216 => true,
         // ABORTED, QUERY_WAS_CANCELLED, SERVER_OVERLOADED, SESSION_IS_LOCKED, QUOTA_EXCEEDED
         236 | 394 | 745 | 373 | 201 => true,
         // Keeper: NO_ZOOKEEPER, KEEPER_EXCEPTION, UNKNOWN_STATUS_OF_INSERT, and too few replicas for the quorum

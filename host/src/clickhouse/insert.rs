@@ -99,8 +99,12 @@ impl Insert {
 
     /// Sends a block, at most once in all under the same `token`; without one it is there as often as it is sent.
     pub async fn send(&self, client: &Client, block: &Body, token: Option<&str>) -> Result<(), InsertError> {
-        let token = token.map_or(String::new(), |token| format!("&insert_deduplication_token={token}"));
-        let sent = client.send(&format!("{}{token}", self.path), block).await;
+        // By its id one can see that an insert which nobody waits for any more is still under way; it has no longer than
+        // whoever waited for it, so that it can't arrive when its token is forgotten.
+        let token =
+            token.map_or(String::new(), |token| format!("&insert_deduplication_token={token}&query_id={token}"));
+        let time = client.request_timeout().as_secs().max(1);
+        let sent = client.send(&format!("{}{token}&max_execution_time={time}", self.path), block).await;
         sent.map(drop).map_err(|error| InsertError {
             table: format!("{}.{}", self.database, self.table),
             verdict: error.verdict(&self.database, &self.table),

@@ -5,16 +5,20 @@
 //! | module | what |
 //! | --- | --- |
 //! | `client` | requests over HTTP: one server, one connection that is kept, TLS, time-outs |
+//! | `connection` | the same for those who wait |
 //! | `error` | what went wrong, sorted by what can be done about it |
 //! | `types`, `zone`, `table` | what the server says of a table |
 //! | `encode` | a JSON record as a row of the table |
 //! | `insert`, `token` | a block of rows as one insert; what tells it from all others, and whether it is there |
+//! | `doubt` | what is known of a block that nobody answered for |
 //! | `checks` | whether table, views and profile can keep the promise |
 //! | `dead_letter` | a dead letter as a record, so that it can become a row |
 
 mod checks;
 mod client;
+mod connection;
 mod dead_letter;
+mod doubt;
 mod encode;
 mod error;
 mod insert;
@@ -26,7 +30,9 @@ mod zone;
 
 pub use checks::{CheckError, Guarantee, check_exactly_once};
 pub use client::{Answer, Body, Client, ClientError};
+pub use connection::Connection;
 pub use dead_letter::dead_letter_json;
+pub use doubt::{Evidence, count_blocks, look};
 pub use encode::{Encoder, EncoderError, Lineage, Misfit, Reason};
 pub use error::{RequestError, Verdict};
 pub use insert::{Insert, InsertError, ServerSettings};

@@ -7,6 +7,11 @@ pub(super) fn name(text: &str) -> String {
     format!("`{}`", text.replace('\\', "\\\\").replace('`', "\\`"))
 }
 
+/// A string in quotes.
+pub(super) fn text(text: &str) -> String {
+    format!("'{}'", text.replace('\\', "\\\\").replace('\'', "\\'"))
+}
+
 /// The first 16 hexadecimal digits of the SHA-256 over `parts`, each after its length.
 pub(super) fn short_digest(parts: &[&[u8]]) -> String {
     let mut digest = digest(parts);

@@ -21,6 +21,8 @@ pub struct Table {
     pub uuid: String,
     /// Its engine, such as `MergeTree`.
     pub engine: String,
+    /// True where it is divided by no key, so that all rows of a block become visible at once.
+    pub is_undivided: bool,
     /// Its columns, in order.
     pub columns: Vec<Column>,
     /// Tells whether names, types or defaults changed, as 16 hexadecimal digits.
@@ -99,12 +101,13 @@ impl Table {
             texts.push(["name", "type", "default_type", "default_expression"].map(|key| text(&row, key)).join("\0"));
         }
         let parts: Vec<&[u8]> = texts.iter().map(String::as_bytes).collect();
-        let (uuid, engine) = identity(client, database, name).await?;
+        let (uuid, engine, is_undivided) = identity(client, database, name).await?;
         Ok(Self {
             database: database.to_owned(),
             name: name.to_owned(),
             uuid: if uuid.is_empty() { table.clone() } else { uuid },
             engine,
+            is_undivided,
             zones: zones(client, &columns, &wrong).await?,
             columns,
             schema_digest: sql::short_digest(&parts),
@@ -146,12 +149,14 @@ fn text(row: &Value, key: &str) -> String {
 }
 
 /// The table's UUID (none in some databases) and engine.
-async fn identity(client: &Client, database: &str, name: &str) -> Result<(String, String), RequestError> {
-    let sql = "SELECT if(uuid = toUUID('00000000-0000-0000-0000-000000000000'), '', toString(uuid)), engine \
+async fn identity(client: &Client, database: &str, name: &str) -> Result<(String, String, bool), RequestError> {
+    let sql = "SELECT if(uuid = toUUID('00000000-0000-0000-0000-000000000000'), '', toString(uuid)), engine, \
+               partition_key = '' \
                FROM system.tables WHERE database = {database:String} AND name = {name:String} FORMAT TabSeparated";
     let answer = client.query(sql, &[("database", database), ("name", name)]).await?.text();
-    let (uuid, engine) = answer.split_once('\t').unwrap_or_default();
-    Ok((uuid.to_owned(), engine.to_owned()))
+    let mut parts = answer.split('\t').map(str::to_owned);
+    let mut part = || parts.next().unwrap_or_default();
+    Ok((part(), part(), part() == "1"))
 }
 
 async fn zones(

@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use crate::config::{Config, KafkaConnection, KafkaSourceConfig, SinkConfig, SourceConfig};
+use crate::config::{Config, KafkaConnection, KafkaSinkConfig, SinkConfig, SourceConfig};
 use crate::kafka::{Admin, Connection, Created, KafkaError, Partition, Position, TopicPlan};
 
-use super::RunError;
+use super::{RunError, drains};
 
 /// How long one question to the cluster may take.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
@@ -40,18 +40,26 @@ pub fn check_cluster(config: &Config) -> Result<ClusterReport, RunError> {
 
 /// Checks the cluster before a run and makes the topics that are missing, where the configuration allows it.
 pub(super) fn prepare(config: &Config) -> Result<ClusterReport, RunError> {
-    inspect(config, config.create_topics)
+    inspect(config, true)
 }
 
 /// The Kafka topics that the pipeline writes.
-pub(super) fn written_topics(config: &Config) -> Vec<(&KafkaConnection, &str)> {
+pub(super) fn written_topics(config: &Config) -> Vec<&KafkaSinkConfig> {
     let sinks = config.outputs.iter().map(|output| &output.sink).chain([&config.dead_letters.to]);
-    sinks
-        .filter_map(|sink| match sink {
-            SinkConfig::Kafka(kafka) => Some((&kafka.connection, kafka.topic.as_str())),
-            _ => None,
-        })
-        .collect()
+    let kafka = sinks.filter_map(|sink| match sink {
+        SinkConfig::Kafka(kafka) => Some(kafka),
+        _ => None,
+    });
+    // Without stages the source's own topic feeds the table.
+    kafka.filter(|kafka| !(kafka.is_outbox && drains::is_direct(config))).collect()
+}
+
+/// The id that the broker gave a topic when it was made.
+pub(super) fn topic_id(connection: &Connection, topic: &str) -> Result<String, RunError> {
+    let failed = |why| asking(&format!("learn the id of topic `{topic}`"), why);
+    let mut admin = Admin::new(connection).map_err(failed)?;
+    let answer = admin.describe_topics(&[topic], REQUEST_TIMEOUT).map_err(failed)?.pop();
+    answer.map_or(Ok(String::new()), |info| info.map(|info| info.id)).map_err(failed)
 }
 
 fn inspect(config: &Config, create: bool) -> Result<ClusterReport, RunError> {
@@ -60,7 +68,8 @@ fn inspect(config: &Config, create: bool) -> Result<ClusterReport, RunError> {
         _ => None,
     };
     let written = written_topics(config);
-    let Some((main, _)) = source.or(written.first().copied()) else { return Ok(ClusterReport::default()) };
+    let main = source.map(|(connection, _)| connection).or(written.first().map(|kafka| &kafka.connection));
+    let Some(main) = main else { return Ok(ClusterReport::default()) };
     let mut report = ClusterReport::default();
     let mut wrong = Vec::new();
     let mut admin = Admin::new(&connection(main, config)).map_err(|why| asking("reach the cluster", why))?;
@@ -72,21 +81,21 @@ fn inspect(config: &Config, create: bool) -> Result<ClusterReport, RunError> {
             Err(why) => wrong.push(complaint(topic, &why, "create it: `create_topics` makes those that are written")),
         }
     }
-    for (_, topic) in &written {
-        if report.partitions.contains_key(*topic) {
+    for KafkaSinkConfig { topic, is_outbox, .. } in written {
+        if report.partitions.contains_key(topic) {
             continue;
         }
         let mut found = describe(&mut admin, topic);
-        if config.create_topics && found.as_ref().is_err_and(KafkaError::is_unknown_topic) {
+        if (config.create_topics || *is_outbox) && found.as_ref().is_err_and(KafkaError::is_unknown_topic) {
             // Nothing is made for a run that can't begin.
             if !create || !wrong.is_empty() {
-                report.missing.push((*topic).to_owned());
+                report.missing.push(topic.clone());
                 continue;
             }
             found = make(&mut admin, topic, report.source_partitions.max(1));
         }
         match found {
-            Ok(partitions) => drop(report.partitions.insert((*topic).to_owned(), partitions)),
+            Ok(partitions) => drop(report.partitions.insert(topic.clone(), partitions)),
             Err(why) => {
                 wrong.push(complaint(topic, &why, "create it, or set `create_topics: true`"));
                 continue;
@@ -94,7 +103,7 @@ fn inspect(config: &Config, create: bool) -> Result<ClusterReport, RunError> {
         }
         let bytes = admin.topic_config(topic, REQUEST_TIMEOUT).ok();
         let bytes = bytes.and_then(|config| config.get("max.message.bytes")?.parse().ok());
-        report.message_bytes.insert((*topic).to_owned(), bytes.unwrap_or(DEFAULT_MESSAGE_BYTES_MAX));
+        report.message_bytes.insert(topic.clone(), bytes.unwrap_or(DEFAULT_MESSAGE_BYTES_MAX));
     }
     if wrong.is_empty() { Ok(report) } else { Err(RunError::Cluster(wrong)) }
 }
@@ -144,20 +153,19 @@ pub(super) struct Ends {
 }
 
 impl Ends {
-    pub(super) fn new(source: &KafkaSourceConfig) -> Result<Self, RunError> {
-        let mut admin =
-            Admin::new(&Connection::from(&source.connection)).map_err(|why| asking("read the topic's end", why))?;
-        let partitions = describe(&mut admin, &source.topic).map_err(|why| asking("read the topic's end", why))?;
+    pub(super) fn new(connection: &KafkaConnection, topic: &str, group: &str) -> Result<Self, RunError> {
+        let mut admin = Admin::new(&Connection::from(connection)).map_err(|why| asking("read the topic's end", why))?;
+        let partitions = describe(&mut admin, topic).map_err(|why| asking("read the topic's end", why))?;
         let mut ends = Vec::new();
         for partition in 0..partitions {
-            let place = Partition::new(source.topic.as_str(), partition);
+            let place = Partition::new(topic, partition);
             let (first, end) =
                 admin.watermarks(&place, REQUEST_TIMEOUT).map_err(|why| asking("read the topic's end", why))?;
             if end > first {
                 ends.push((place, end));
             }
         }
-        Ok(Self { admin, group: source.group.clone(), ends })
+        Ok(Self { admin, group: group.to_owned(), ends })
     }
 
     /// True once the group has committed everything before the ends.

@@ -37,6 +37,14 @@ pub enum RunError {
     /// The stages do not fit each other.
     #[error(transparent)]
     Plan(#[from] PlanError),
+    /// Records do not come into a table any more.
+    #[error("output `{output}`, its table: {why}")]
+    Drain {
+        /// The output.
+        output: String,
+        /// The reason.
+        why: String,
+    },
     /// A request to the cluster failed.
     #[error("{doing}: {why}")]
     Kafka {

@@ -1,6 +1,7 @@
 //! From what the workers published to the metrics of the table.
 
 use crate::config::QualityConfig;
+use crate::drain::{DrainReadings, DrainState};
 use crate::metrics::{ClientFigures, Exposition, Format, Histogram, ProcessUsage};
 use crate::pipeline::StageCounts;
 use crate::plugin::StageUsage;
@@ -27,6 +28,7 @@ pub(super) struct Seen {
     pub(super) now_ms: u64,
     pub(super) progress: Progress,
     pub(super) readings: Readings,
+    pub(super) tables: Vec<DrainReadings>,
 }
 
 /// The text for Prometheus.
@@ -37,6 +39,7 @@ pub(super) fn render(sight: &Sight, seen: &Seen, ready: bool, format: Format) ->
     times(&mut out, seen);
     plugins(&mut out, seen);
     kafka(&mut out, &seen.readings);
+    tables(&mut out, &seen.tables);
     if let Some((config, counts, verdict)) = sight.quality() {
         quality(&mut out, config, &counts, &verdict);
     }
@@ -205,6 +208,44 @@ fn kafka(out: &mut Exposition, readings: &Readings) {
     each("millstream_kafka_queue_records", |figures| figures.queue_records);
     each("millstream_kafka_queue_bytes", |figures| figures.queue_bytes);
     each("millstream_kafka_brokers_up", |figures| figures.brokers_up);
+}
+
+fn tables(out: &mut Exposition, tables: &[DrainReadings]) {
+    let mut each = |name, value: fn(&DrainReadings) -> f64| {
+        tables.iter().for_each(|table| out.sample(name, &[&table.output], value(table)));
+    };
+    each("millstream_table_records_in", |table| table.records as f64);
+    each("millstream_table_rows", |table| table.rows as f64);
+    each("millstream_table_tombstones", |table| table.tombstones as f64);
+    each("millstream_table_blocks", |table| table.blocks as f64);
+    each("millstream_table_bytes", |table| table.bytes as f64);
+    each("millstream_table_insert_retries", |table| table.retries as f64);
+    each("millstream_table_doubts", |table| table.doubts as f64);
+    each("millstream_table_imbalance_records", |table| table.imbalance() as f64);
+    each("millstream_table_running", |table| f64::from(u8::from(table.state == DrainState::Running)));
+    each("millstream_table_stopped", |table| f64::from(u8::from(matches!(table.state, DrainState::Stopped(_)))));
+    for table in tables {
+        for (reason, count) in &table.unfit {
+            out.sample("millstream_table_dead_letters", &[&table.output, reason], *count as f64);
+        }
+    }
+    for table in tables {
+        for (place, committed, end) in &table.partitions {
+            let number = place.partition.to_string();
+            let lag = end.map(|end| (end - committed).max(0) as f64);
+            let labels = [table.output.as_str(), &place.topic, &number];
+            lag.into_iter().for_each(|lag| out.sample("millstream_table_lag_records", &labels, lag));
+        }
+    }
+    for table in tables {
+        out.histogram("millstream_table_insert_duration_seconds", &[&table.output], &table.insert_time);
+    }
+    for table in tables {
+        out.histogram("millstream_table_latency_seconds", &[&table.output], &table.latency);
+    }
+    for table in tables {
+        out.histogram("millstream_table_block_size_records", &[&table.output], &table.block_rows);
+    }
 }
 
 fn quality(out: &mut Exposition, config: &QualityConfig, counts: &Counts, verdict: &Verdict) {

@@ -1,6 +1,7 @@
 //! One pipeline in one process: checks everything, starts the workers, waits for the end, counts it all.
 
 mod cluster;
+mod drains;
 mod error;
 mod exposition;
 mod plan;
@@ -52,7 +53,12 @@ pub fn run(config: &Config, options: &RunOptions) -> Result<Report, RunError> {
     let _server = Server::start(config.observe.as_ref(), config.admin.as_ref(), &service)?;
     let cluster = cluster::prepare(config)?;
     sight.see_cluster(&cluster);
-    let workers = workers::start(config, swapper.chains(), &cluster, &options.stop, (started, &sight))?;
+    let direct = drains::is_direct(config);
+    let workers = match direct {
+        true => Vec::new(),
+        false => workers::start(config, swapper.chains(), &cluster, &options.stop, (started, &sight))?,
+    };
+    let mut drains = drains::start(config, &cluster, (started, &sight))?;
     swapper.expect(workers.len());
     tracing::info!(
         pipeline = config.pipeline,
@@ -63,11 +69,25 @@ pub fn run(config: &Config, options: &RunOptions) -> Result<Report, RunError> {
     );
     let mut group = swap::Group::new(config, cluster.source_partitions);
     let mut ends = match (&config.source, options.until_end) {
-        (SourceConfig::Kafka(source), true) => Some(cluster::Ends::new(source)?),
+        (SourceConfig::Kafka(source), true) => {
+            Some(cluster::Ends::new(&source.connection, &source.topic, &source.group)?)
+        }
         _ => None,
     };
     let mut screen = options.progress.then(|| progress::Screen::new(&prepared));
-    while !workers.iter().all(|worker| worker.thread.is_finished()) {
+    let mut reached = false;
+    loop {
+        if workers.iter().all(|worker| worker.thread.is_finished()) {
+            let told_to = options.stop.load(Ordering::Relaxed) && !reached;
+            // What a run that ends by itself has put into topics still goes on to the tables.
+            let is_over = match direct && !options.until_end {
+                true => drains.iter().all(drains::Running::has_failed),
+                false => drains.iter_mut().try_fold(true, |over, drain| Ok::<_, RunError>(drain.is_done()? && over))?,
+            };
+            if told_to || is_over {
+                break;
+            }
+        }
         std::thread::sleep(WATCH_INTERVAL);
         let progress = collect(&workers);
         sight.tick(&progress);
@@ -82,8 +102,11 @@ pub fn run(config: &Config, options: &RunOptions) -> Result<Report, RunError> {
             screen.draw(&progress);
         }
         if let Some(ends) = &mut ends
+            && !direct
+            && !reached
             && ends.reached()?
         {
+            reached = true;
             options.stop.store(true, Ordering::Relaxed);
         }
     }
@@ -99,7 +122,15 @@ pub fn run(config: &Config, options: &RunOptions) -> Result<Report, RunError> {
             Err(_) => first_error = first_error.or(Some(RunError::Panicked)),
         }
     }
-    first_error.map_or_else(|| Ok(Report::new(&prepared, last)), Err)
+    drains.iter().for_each(drains::Running::stop);
+    let mut tables = Vec::new();
+    for drain in drains {
+        match drain.join() {
+            Ok(readings) => tables.push(readings),
+            Err(why) => first_error = first_error.or(Some(why)),
+        }
+    }
+    first_error.map_or_else(|| Ok(Report::new(&prepared, last, tables)), Err)
 }
 
 fn collect(workers: &[workers::Running]) -> Progress {

@@ -3,6 +3,7 @@
 use std::io::{IsTerminal, Write};
 use std::time::{Duration, Instant};
 
+use crate::drain::DrainReadings;
 use crate::task::Ledger;
 
 use super::Prepared;
@@ -110,13 +111,15 @@ pub struct Report {
     pub stages: Vec<String>,
     /// The outputs' names.
     pub outputs: Vec<String>,
+    /// What each table's drain has done.
+    pub tables: Vec<DrainReadings>,
 }
 
 impl Report {
-    pub(super) fn new(prepared: &Prepared, progress: Progress) -> Self {
+    pub(super) fn new(prepared: &Prepared, progress: Progress, tables: Vec<DrainReadings>) -> Self {
         let pipeline = &prepared.pipeline;
         let stages = pipeline.stages.iter().map(|stage| stage.name.clone()).collect();
-        Self { progress, stages, outputs: pipeline.outputs.clone() }
+        Self { progress, stages, outputs: pipeline.outputs.clone(), tables }
     }
 
     /// Prints the accounting table: every record in, and what became of it.
@@ -132,6 +135,18 @@ impl Report {
         }
         for (name, records) in self.outputs.iter().zip(&ledger.outputs) {
             writeln!(out, "output {name:<13} {records:>12}")?;
+        }
+        for table in &self.tables {
+            let (name, unfit) = (&table.output, table.unfit.values().sum::<u64>());
+            writeln!(
+                out,
+                "table of {name:<11} {:>12} records = {} rows in {} blocks + {unfit} dead letters + {} without a value; imbalance {}",
+                table.records,
+                table.rows,
+                table.blocks,
+                table.tombstones,
+                table.imbalance()
+            )?;
         }
         let (forwarded, filtered, dead) = (ledger.forwarded(), ledger.filtered(), ledger.dead_lettered());
         writeln!(

@@ -10,12 +10,15 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use crate::config::{Config, LogLevel, QualityConfig, SourceConfig, StageKind};
+use crate::drain::{DrainReadings, DrainState};
 use crate::http::{Sender, Sent, Service, Unwilling};
 use crate::metrics::{Format, Histogram, TIME};
 use crate::pipeline::StageCounts;
 use crate::quality::{Counts, Verdict, Watch};
+use crate::record::Place;
 use crate::worker::Readings;
 
+use super::drains::Shown;
 use super::exposition::{self, Seen};
 use super::{
     ClusterReport, Component, Origin, Prepared, Progress, Published, SwapError, SwapRequest, Swapper, lock, now_ms,
@@ -74,6 +77,7 @@ pub struct Sight {
     expected: AtomicUsize,
     cluster_id: Mutex<String>,
     workers: Mutex<Vec<Published>>,
+    drains: Mutex<Vec<Shown>>,
     rates: Mutex<VecDeque<(Instant, u64, u64)>>,
     quality: Option<Quality>,
 }
@@ -109,6 +113,7 @@ impl Sight {
             expected: AtomicUsize::new(0),
             cluster_id: Mutex::default(),
             workers: Mutex::default(),
+            drains: Mutex::default(),
             rates: Mutex::default(),
             quality: config.quality.clone().map(|config| Quality::new(Arc::new(config))),
         }
@@ -136,6 +141,16 @@ impl Sight {
     /// One more worker publishes here.
     pub(super) fn watch(&self, worker: Published) {
         lock(&self.workers).push(worker);
+    }
+
+    /// A table's drain shows itself here.
+    pub(super) fn watch_drain(&self, drain: Shown) {
+        lock(&self.drains).push(drain);
+    }
+
+    /// What the drains last published.
+    fn tables(&self) -> Vec<DrainReadings> {
+        lock(&self.drains).iter().map(|drain| lock(drain).clone()).collect()
     }
 
     /// True while no records are to be taken.
@@ -243,6 +258,7 @@ impl Sight {
             now_ms: now_ms(),
             progress,
             readings,
+            tables: self.tables(),
         }
     }
 }
@@ -255,11 +271,16 @@ impl Service for Sight {
 
     fn ready(&self) -> Result<(), &'static str> {
         let workers = lock(&self.workers);
-        if workers.is_empty() || workers.len() < self.expected.load(Ordering::Relaxed) {
+        let tables = self.tables();
+        if (workers.is_empty() && tables.is_empty()) || workers.len() < self.expected.load(Ordering::Relaxed) {
             return Err("the sinks have not answered yet");
         }
         let answers = |worker: &Published| lock(worker).readings.as_ref().is_some_and(|readings| readings.answers);
-        if workers.iter().all(answers) { Ok(()) } else { Err("the source or the sinks do not answer") }
+        if !workers.iter().all(answers) {
+            return Err("the source or the sinks do not answer");
+        }
+        let runs = |table: &DrainReadings| table.state == DrainState::Running;
+        if tables.iter().all(runs) { Ok(()) } else { Err("a table takes no rows; the status says why") }
     }
 
     fn pause(&self, paused: bool) {
@@ -338,6 +359,7 @@ impl Service for Sight {
             "chain": {"number": seen.chain_number, "mixed_partitions": seen.mixed_partitions},
             "stages": stages.collect::<Vec<_>>(),
             "partitions": partitions.collect::<Vec<_>>(),
+            "tables": seen.tables.iter().map(table_status).collect::<Vec<_>>(),
         })
     }
 }
@@ -365,6 +387,23 @@ fn facts(config: &Config, prepared: &Prepared) -> Vec<StageFact> {
         }
     };
     config.stages.iter().zip(prepared.descriptors()).map(fact).collect()
+}
+
+fn table_status(table: &DrainReadings) -> Value {
+    let (state, why) = match &table.state {
+        DrainState::Starting => ("starting", None),
+        DrainState::Running => ("running", None),
+        DrainState::Waiting(why) => ("waiting", Some(why)),
+        DrainState::Stopped(why) => ("stopped", Some(why)),
+    };
+    let partition = |(place, committed, end): &(Place, i64, Option<i64>)| json!({"topic": &*place.topic, "partition": place.partition, "committed": committed, "end": end});
+    json!({
+        "output": table.output, "state": state, "why": why, "records": table.records, "rows": table.rows,
+        "dead_lettered": table.unfit.values().sum::<u64>(), "blocks": table.blocks, "retries": table.retries,
+        "imbalance": table.imbalance(), "insert_p95_seconds": table.insert_time.quantile(0.95),
+        "latency_p95_seconds": table.latency.quantile(0.95),
+        "partitions": table.partitions.iter().map(partition).collect::<Vec<_>>(),
+    })
 }
 
 fn unwilling(why: SwapError) -> Unwilling {

@@ -189,28 +189,38 @@ fn shared(config: &Config, chains: &Arc<Chains>, cluster: &ClusterReport, memory
 /// What each output's topic takes; other targets take anything.
 fn row_limits(config: &Config, cluster: &ClusterReport) -> RowLimits {
     let limit = |sink: &SinkConfig| match sink {
-        SinkConfig::Kafka(kafka) => cluster.message_bytes.get(&kafka.topic).copied(),
-        _ => None,
+        SinkConfig::Kafka(kafka) => record_bytes_max(cluster, &kafka.topic),
+        _ => usize::MAX,
     };
-    let limit = |sink| limit(sink).map_or(usize::MAX, |bytes| bytes.saturating_sub(RECORD_OVERHEAD_BYTES));
     let outputs = config.outputs.iter().map(|output| limit(&output.sink)).collect();
     RowLimits::new(outputs, limit(&config.dead_letters.to))
 }
 
+/// The most bytes of a record that a topic takes.
+pub(super) fn record_bytes_max(cluster: &ClusterReport, topic: &str) -> usize {
+    let bytes = cluster.message_bytes.get(topic).copied();
+    bytes.map_or(usize::MAX, |bytes| bytes.saturating_sub(RECORD_OVERHEAD_BYTES))
+}
+
 fn source(config: &Config, memory: &Memory) -> Result<Source, RunError> {
     match &config.source {
-        SourceConfig::Kafka(kafka) => kafka_source(config, kafka, memory),
+        SourceConfig::Kafka(kafka) => Ok(Source::Kafka(Box::new(kafka_source(config, kafka, memory.consumer_kib)?))),
         local => Ok(Source::Local(Box::new(LocalSource::open(local)?))),
     }
 }
 
-fn kafka_source(config: &Config, kafka: &KafkaSourceConfig, memory: &Memory) -> Result<Source, RunError> {
+/// The consumer of a source's group.
+pub(super) fn kafka_source(
+    config: &Config,
+    kafka: &KafkaSourceConfig,
+    queue_kib: usize,
+) -> Result<KafkaSource, RunError> {
     let mut settings = ConsumerSettings::new(cluster::connection(&kafka.connection, config), &kafka.group);
     settings.protocol = match kafka.protocol {
         config::GroupProtocol::Classic => GroupProtocol::Classic,
         config::GroupProtocol::Consumer => GroupProtocol::Consumer,
     };
-    settings.queue_kib = memory.consumer_kib;
+    settings.queue_kib = queue_kib;
     settings.connection.statistics_interval = statistics_interval(config);
     // Where to begin is decided by us, per partition and in words; librdkafka must never jump on its own.
     settings.offset_reset = "error".to_owned();
@@ -222,7 +232,7 @@ fn kafka_source(config: &Config, kafka: &KafkaSourceConfig, memory: &Memory) -> 
     };
     let consumer = Consumer::new(&settings).map_err(|why| failed("make a consumer", why))?;
     let skip_lost = kafka.on_out_of_range == OutOfRange::Earliest;
-    Ok(Source::Kafka(Box::new(KafkaSource::new(consumer, &kafka.topic, start, skip_lost)?)))
+    Ok(KafkaSource::new(consumer, &kafka.topic, start, skip_lost)?)
 }
 
 fn delivery(config: &Config, cluster: &ClusterReport, memory: &Memory, worker: usize) -> Result<Delivery, RunError> {
@@ -230,7 +240,7 @@ fn delivery(config: &Config, cluster: &ClusterReport, memory: &Memory, worker: u
         config.delivery == config::Delivery::ExactlyOnce && matches!(config.source, SourceConfig::Kafka(_));
     let written = cluster::written_topics(config);
     let mut producer = match written.first() {
-        Some((connection, _)) => Some(producer(config, connection, cluster, memory, exactly_once.then_some(worker))?),
+        Some(kafka) => Some(producer(config, &kafka.connection, cluster, memory, exactly_once.then_some(worker))?),
         None => None,
     };
     let mut files = Vec::new();
@@ -285,6 +295,6 @@ fn statistics_interval(config: &Config) -> Duration {
     if config.is_observed() { STATISTICS_INTERVAL } else { Duration::ZERO }
 }
 
-fn failed(doing: &str, why: KafkaError) -> RunError {
+pub(super) fn failed(doing: &str, why: KafkaError) -> RunError {
     RunError::Kafka { doing: doing.to_owned(), why }
 }

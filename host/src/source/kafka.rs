@@ -40,6 +40,8 @@ pub struct KafkaSource {
     skip_lost: bool,
     filled: bool,
     paused: bool,
+    /// Partitions that are left alone for now.
+    held: Vec<Place>,
     /// Partitions that are read, each with its end as it was last asked for while it was paused.
     assigned: Vec<(Partition, Option<i64>)>,
     /// True once the group has said what is ours.
@@ -59,13 +61,14 @@ impl KafkaSource {
             skip_lost,
             filled: false,
             paused: false,
+            held: Vec::new(),
             assigned,
             answered: false,
             ends_asked: None,
         })
     }
 
-    pub(super) fn poll(&mut self, wait_ms: u64, gather_ms: u64, events: &mut Vec<Event>) -> Result<(), SourceError> {
+    pub(crate) fn poll(&mut self, wait_ms: u64, gather_ms: u64, events: &mut Vec<Event>) -> Result<(), SourceError> {
         if !self.filled && gather_ms > 0 {
             // Under a light load records are taken together, not one by one as they come.
             std::thread::sleep(Duration::from_millis(gather_ms));
@@ -118,11 +121,11 @@ impl KafkaSource {
         self.filled
     }
 
-    pub(super) fn recycle(&mut self, batch: Batch) {
+    pub(crate) fn recycle(&mut self, batch: Batch) {
         self.consumer.recycle(batch.rows);
     }
 
-    pub(super) fn committed(&mut self, places: &[Place]) -> Result<Vec<Option<i64>>, SourceError> {
+    pub(crate) fn committed(&mut self, places: &[Place]) -> Result<Vec<Option<i64>>, SourceError> {
         Ok(self.positions(places)?.into_iter().map(|position| Some(position?.offset)).collect())
     }
 
@@ -131,7 +134,7 @@ impl KafkaSource {
         self.consumer.committed(&partitions, REQUEST_TIMEOUT).map_err(sort)
     }
 
-    pub(super) fn starts(&mut self, places: &[Place]) -> Result<Vec<Start>, SourceError> {
+    pub(crate) fn starts(&mut self, places: &[Place]) -> Result<Vec<Start>, SourceError> {
         let committed = self.positions(places)?;
         let (mut starts, mut moving) = (Vec::new(), Vec::new());
         for (place, committed) in places.iter().zip(committed) {
@@ -193,7 +196,7 @@ impl KafkaSource {
         }
     }
 
-    pub(super) fn assign(&mut self, starts: &[Start]) -> Result<(), SourceError> {
+    pub(crate) fn assign(&mut self, starts: &[Start]) -> Result<(), SourceError> {
         let positions: Vec<Position> = starts.iter().map(|start| partition(&start.place).at(start.offset)).collect();
         self.consumer.assign(&positions).map_err(sort)?;
         self.assigned.extend(starts.iter().map(|start| (partition(&start.place), None)));
@@ -201,8 +204,9 @@ impl KafkaSource {
     }
 
     /// Stops or resumes all partitions, also those that come later; the group hears nothing of it.
-    pub(super) fn pause(&mut self, paused: bool) -> Result<(), SourceError> {
+    pub(crate) fn pause(&mut self, paused: bool) -> Result<(), SourceError> {
         self.paused = paused;
+        self.held.clear();
         let partitions: Vec<Partition> = self.assigned.iter().map(|(partition, _)| partition.clone()).collect();
         if partitions.is_empty() {
             return Ok(());
@@ -211,12 +215,29 @@ impl KafkaSource {
         done.map_err(sort)
     }
 
+    /// Leaves these partitions alone, and reads on in all others.
+    pub(crate) fn hold(&mut self, places: &[Place]) -> Result<(), SourceError> {
+        if self.paused || self.held == places {
+            return Ok(());
+        }
+        let part = |from: &[Place], not: &[Place]| -> Vec<Partition> {
+            from.iter().filter(|place| !not.contains(place)).map(partition).collect()
+        };
+        let (now, mut again) = (part(places, &self.held), part(&self.held, places));
+        again.retain(|partition| self.assigned.iter().any(|(assigned, _)| assigned == partition));
+        self.held = places.to_vec();
+        if !now.is_empty() {
+            self.consumer.pause(&now).map_err(sort)?;
+        }
+        if again.is_empty() { Ok(()) } else { self.consumer.resume(&again).map_err(sort) }
+    }
+
     pub(super) fn answered(&self) -> bool {
         self.answered
     }
 
     /// As the last fetch saw it; nothing is fetched of what is paused, so that it is asked for then.
-    pub(super) fn end_offset(&self, place: &Place) -> Option<i64> {
+    pub(crate) fn end_offset(&self, place: &Place) -> Option<i64> {
         let asked = self
             .assigned
             .iter()
@@ -244,13 +265,14 @@ impl KafkaSource {
         }
     }
 
-    pub(super) fn unassign(&mut self, places: &[Place]) -> Result<(), SourceError> {
+    pub(crate) fn unassign(&mut self, places: &[Place]) -> Result<(), SourceError> {
         let partitions: Vec<Partition> = places.iter().map(partition).collect();
         self.assigned.retain(|(assigned, _)| !partitions.contains(assigned));
+        self.held.retain(|held| !places.contains(held));
         self.consumer.unassign(&partitions).map_err(sort)
     }
 
-    pub(super) fn seek(&mut self, starts: &[(Place, i64)]) -> Result<(), SourceError> {
+    pub(crate) fn seek(&mut self, starts: &[(Place, i64)]) -> Result<(), SourceError> {
         if starts.is_empty() {
             return Ok(());
         }
@@ -260,6 +282,16 @@ impl KafkaSource {
     /// Commits offsets without a transaction.
     pub(crate) fn commit(&mut self, offsets: &[Position]) -> Result<(), KafkaError> {
         self.consumer.commit(offsets, REQUEST_TIMEOUT)
+    }
+
+    /// Commits one offset with a note, without a transaction.
+    pub(crate) fn commit_at(&mut self, place: &Place, offset: i64, note: &str) -> Result<(), KafkaError> {
+        self.commit(&[Position { metadata: note.to_owned(), ..self.position_at(place, offset) }])
+    }
+
+    /// An offset as a transaction takes it.
+    pub(crate) fn position_at(&self, place: &Place, offset: i64) -> Position {
+        partition(place).at(offset)
     }
 
     /// Who this member is in the group now, for a transaction.

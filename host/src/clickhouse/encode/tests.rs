@@ -26,6 +26,7 @@ fn table(columns: &[(&str, &str)]) -> Table {
         name: "t".into(),
         uuid: "u".into(),
         engine: "MergeTree".into(),
+        is_undivided: true,
         columns: columns.iter().map(column).collect(),
         schema_digest: String::new(),
         zones: BTreeMap::from([("Berlin".to_owned(), Zone::fixed(3600))]),

@@ -1,0 +1,554 @@
+//! A drain: it reads a topic and brings its records into a ClickHouse table, each exactly once.
+//!
+//! ClickHouse knows no transactions with Kafka, but it drops a block whose token it has seen. So a block that is sent again
+//! must be the same block, whoever sends it. Each goes through four steps, and a crash between any two of them is mended
+//! by the next owner of the partition:
+//!
+//! 1. *Encode* the rows; records that do not fit are set aside.
+//! 2. *Plan*: the offset of the block's first record is committed again, with the plan as its metadata. Only a member of
+//!    the group can.
+//! 3. *Send* it as one insert under its token, until it is in.
+//! 4. *Commit* the offset after it, in one transaction with the dead letters.
+//!
+//! | module | what |
+//! | --- | --- |
+//! | `plan` | what is committed before a block is sent |
+//! | `block` | encoded rows |
+//! | `task` | one partition's state: what to do next, pure |
+//! | `rows` | records as rows and dead letters |
+//! | `sender` | the thread that talks to ClickHouse |
+//! | `letters` | dead letters and the offset, as one |
+//! | `readings` | what is measured |
+
+mod block;
+mod letters;
+mod plan;
+mod readings;
+mod rows;
+mod sender;
+mod task;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use block::Limits;
+use letters::{Letters, Outcome};
+pub use readings::{DrainReadings, DrainState};
+use rows::RowEncoder;
+use sender::{Ask, Sender, Target, Told, Trouble};
+use task::{Action, Sent, Task};
+
+use crate::clickhouse::{BlockId, Encoder};
+use crate::config::{ClickHouseConfig, Delivery};
+use crate::kafka::{KafkaError, ProducerSettings};
+use crate::record::{Batch, Place};
+use crate::source::{Event, KafkaSource, SourceError, Start};
+use crate::task::DeadLetterLabels;
+
+/// The longest that a poll waits where nothing is due sooner, and where an answer of ClickHouse is awaited.
+const POLL_WAIT_MS: u64 = 100;
+const ANSWER_WAIT_MS: u64 = 5;
+/// How long a partition that is given up waits for a block that is on its way.
+const REVOKE_WAIT: Duration = Duration::from_secs(3);
+/// How often a table that can't be had is asked for again, and one that is there is looked over for new columns.
+const TROUBLE_INTERVAL_MS: u64 = 1_000;
+const DESCRIBE_INTERVAL_MS: u64 = 15_000;
+/// The least bytes of a block, however many partitions share the memory.
+const BLOCK_BYTES_MIN: usize = 256 << 10;
+/// Blocks of a partition that may be in memory: one is filled, one waits, one is sent.
+const BLOCKS_PER_TASK: usize = 3;
+
+/// Why a drain ends, although it was not told to.
+#[derive(Debug, thiserror::Error)]
+pub enum DrainError {
+    /// The topic can't be read any more.
+    #[error(transparent)]
+    Source(#[from] SourceError),
+    /// Dead letters can't be delivered.
+    #[error("dead letters can't be delivered to topic `{topic}`: {why}")]
+    Letters {
+        /// The topic.
+        topic: String,
+        /// The client's reason.
+        why: KafkaError,
+    },
+    /// The client can't be made.
+    #[error("{0}")]
+    Client(String),
+    /// The thread that talks to ClickHouse does not do its work.
+    #[error("the thread that talks to ClickHouse: {0}")]
+    Thread(String),
+    /// The topic's records do not follow each other.
+    #[error("{0}: records are missing between what was read before and what came now; is the topic compacted or cut?")]
+    Gap(Place),
+}
+
+/// All that a drain has to know.
+pub struct DrainSettings {
+    /// The output's name.
+    pub output: String,
+    /// The table and how it is fed.
+    pub table: ClickHouseConfig,
+    /// The pipeline's name.
+    pub pipeline: String,
+    /// The group under which the topic is read.
+    pub group: String,
+    /// Ids of the cluster and of the topic: parts of every token.
+    pub cluster_id: String,
+    /// See `cluster_id`.
+    pub topic_id: String,
+    /// The topic of dead letters, with a transactional producer's settings; `None` where they are discarded, or where the
+    /// topic that is read is theirs.
+    pub letters: Option<(ProducerSettings, String)>,
+    /// The most bytes of a dead letter.
+    pub letter_bytes_max: usize,
+    /// True where the topic that is read holds dead letters.
+    pub of_dead_letters: bool,
+    /// Bytes that all blocks may take.
+    pub memory_bytes: usize,
+}
+
+/// One topic on its way into one table.
+pub struct Drain {
+    settings: DrainSettings,
+    source: KafkaSource,
+    letters: Option<Letters>,
+    sender: Sender,
+    target: Option<Arc<Target>>,
+    encoder: Option<RowEncoder>,
+    tasks: BTreeMap<Place, Task>,
+    /// What ClickHouse was asked for last, for each partition that awaits an answer.
+    tickets: BTreeMap<Place, u64>,
+    last_ticket: u64,
+    awaiting: Vec<Place>,
+    paused: bool,
+    describing: bool,
+    describe_at_ms: u64,
+    /// Why the table can't be had.
+    trouble: Option<String>,
+    events: Vec<Event>,
+    readings: DrainReadings,
+}
+
+impl Drain {
+    /// A drain that has no partition yet.
+    pub fn new(settings: DrainSettings, source: KafkaSource) -> Result<Self, DrainError> {
+        let sender = Sender::start(&settings.output, &settings.table)?;
+        let letters = settings.letters.as_ref().map(|(producer, topic)| Letters::new(producer.clone(), topic));
+        let readings = DrainReadings::new(&settings.output);
+        Ok(Self {
+            settings,
+            source,
+            letters,
+            sender,
+            target: None,
+            encoder: None,
+            tasks: BTreeMap::new(),
+            tickets: BTreeMap::new(),
+            last_ticket: 0,
+            awaiting: Vec::new(),
+            paused: false,
+            describing: false,
+            describe_at_ms: 0,
+            trouble: None,
+            events: Vec::new(),
+            readings,
+        })
+    }
+
+    /// What it has done and measured, as of now.
+    pub fn readings(&mut self) -> DrainReadings {
+        let stopped = self.tasks.values().find_map(Task::stopped);
+        self.readings.state = match (stopped, &self.trouble, &self.target) {
+            (Some(why), ..) => DrainState::Stopped(why.to_owned()),
+            (None, Some(why), _) => DrainState::Waiting(why.clone()),
+            (None, None, None) => DrainState::Starting,
+            (None, None, Some(_)) => DrainState::Running,
+        };
+        let partition = |task: &Task| (task.place.clone(), task.committed(), self.source.end_offset(&task.place));
+        self.readings.partitions = self.tasks.values().map(partition).collect();
+        self.readings.clone()
+    }
+
+    /// Stops taking records, or goes on; what was taken is inserted.
+    pub fn pause(&mut self, paused: bool) -> Result<(), DrainError> {
+        self.paused = paused;
+        Ok(self.source.pause(paused)?)
+    }
+
+    /// One round: what ClickHouse said, what the topic has, what is due. `now_ms` never falls.
+    pub fn step(&mut self, now_ms: u64) -> Result<(), DrainError> {
+        while let Some(told) = self.sender.told(Duration::ZERO)? {
+            self.hear(told, now_ms)?;
+        }
+        self.describe(now_ms)?;
+        self.poll(now_ms)?;
+        self.start_awaiting()?;
+        self.act(now_ms, false)?;
+        self.throttle()
+    }
+
+    /// Brings in what was taken, for as long as that may take, and gives everything up.
+    pub fn finish(&mut self, now_ms: u64, patience: Duration) -> Result<(), DrainError> {
+        let started = Instant::now();
+        while started.elapsed() < patience
+            && self.tasks.values().any(|task| !task.is_idle() && task.stopped().is_none())
+        {
+            let now_ms = now_ms + started.elapsed().as_millis() as u64;
+            self.act(now_ms, true)?;
+            if let Some(told) = self.sender.told(Duration::from_millis(ANSWER_WAIT_MS))? {
+                self.hear(told, now_ms)?;
+            }
+        }
+        self.tasks.clear();
+        Ok(())
+    }
+
+    fn poll(&mut self, now_ms: u64) -> Result<(), DrainError> {
+        let mut events = std::mem::take(&mut self.events);
+        let answers_awaited = self.describing || self.tasks.values().any(Task::is_busy);
+        let wait_ms = if answers_awaited { ANSWER_WAIT_MS } else { POLL_WAIT_MS.min(self.due_in_ms(now_ms)) };
+        let polled = self.source.poll(wait_ms, 0, &mut events);
+        for event in events.drain(..) {
+            self.handle(event, now_ms)?;
+        }
+        self.events = events;
+        match polled {
+            Err(SourceError::Retriable(why)) => tracing::warn!("the topic does not answer, trying again: {why}"),
+            polled => polled?,
+        }
+        Ok(())
+    }
+
+    /// When the next block has waited for long enough.
+    fn due_in_ms(&self, now_ms: u64) -> u64 {
+        let due = self.tasks.values().filter_map(Task::due_ms).min();
+        due.map_or(POLL_WAIT_MS, |due| due.saturating_sub(now_ms).max(1))
+    }
+
+    fn handle(&mut self, event: Event, now_ms: u64) -> Result<(), DrainError> {
+        match event {
+            Event::Batch(batch) => self.take(batch, now_ms)?,
+            Event::Assigned(places) => self.awaiting.extend(places),
+            Event::Revoked(places) => {
+                self.settle(&places, now_ms)?;
+                self.give_up(&places)?;
+            }
+            // Others have them: nothing may be committed for them any more.
+            Event::Lost(places) => self.give_up(&places)?,
+            Event::Ended => {}
+        }
+        Ok(())
+    }
+
+    fn take(&mut self, batch: Batch, now_ms: u64) -> Result<(), DrainError> {
+        let place = batch.place();
+        if let (Some(task), Some(encoder)) = (self.tasks.get_mut(&place), &mut self.encoder)
+            && !task.take(&batch, now_ms, encoder)
+        {
+            return Err(DrainError::Gap(place));
+        }
+        self.source.recycle(batch);
+        Ok(())
+    }
+
+    /// Waits for blocks that are on their way, and commits what has arrived.
+    fn settle(&mut self, places: &[Place], now_ms: u64) -> Result<(), DrainError> {
+        let until = Instant::now() + REVOKE_WAIT;
+        let is_busy =
+            |tasks: &BTreeMap<Place, Task>| places.iter().any(|place| tasks.get(place).is_some_and(Task::is_busy));
+        while is_busy(&self.tasks) && Instant::now() < until {
+            if let Some(told) = self.sender.told(until.saturating_duration_since(Instant::now()))? {
+                self.hear(told, now_ms)?;
+            }
+        }
+        for place in places {
+            if self.tasks.get(place).is_some_and(Task::is_sent) {
+                self.act_on(place, now_ms, false)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn give_up(&mut self, places: &[Place]) -> Result<(), DrainError> {
+        for place in places {
+            self.tasks.remove(place);
+            self.tickets.remove(place);
+        }
+        self.awaiting.retain(|place| !places.contains(place));
+        self.share_memory();
+        Ok(self.source.unassign(places)?)
+    }
+
+    fn start_awaiting(&mut self) -> Result<(), DrainError> {
+        if self.awaiting.is_empty() || self.encoder.is_none() {
+            return Ok(());
+        }
+        let starts = match self.source.starts(&self.awaiting) {
+            Err(SourceError::Retriable(why)) => {
+                tracing::warn!("no offsets to start from yet: {why}");
+                return Ok(());
+            }
+            starts => starts?,
+        };
+        let exactly_once = self.settings.table.delivery == Delivery::ExactlyOnce;
+        for Start { place, offset, note } in &starts {
+            let limits = Limits {
+                rows: self.settings.table.flush_rows as usize,
+                bytes: self.settings.table.flush_bytes as usize,
+                interval_ms: self.settings.table.flush_interval.as_millis() as u64,
+            };
+            let task = Task::new(place.clone(), *offset, note.as_deref(), limits, exactly_once);
+            self.tasks.insert(place.clone(), task);
+        }
+        self.awaiting.clear();
+        self.share_memory();
+        Ok(self.source.assign(&starts)?)
+    }
+
+    /// Divides the memory among the partitions.
+    fn share_memory(&mut self) {
+        let share = self.settings.memory_bytes / (self.tasks.len().max(1) * BLOCKS_PER_TASK);
+        let bytes = (self.settings.table.flush_bytes as usize).min(share.max(BLOCK_BYTES_MIN));
+        self.tasks.values_mut().for_each(|task| task.set_block_bytes(bytes));
+    }
+
+    /// Asks for the table: at first, when it can't be had, and now and then for its columns.
+    fn describe(&mut self, now_ms: u64) -> Result<(), DrainError> {
+        if self.describing || now_ms < self.describe_at_ms {
+            return Ok(());
+        }
+        self.describing = true;
+        self.sender.ask(Ask::Describe)
+    }
+
+    fn described(&mut self, answer: Result<Arc<Target>, Trouble>, now_ms: u64) {
+        self.describing = false;
+        match answer {
+            Ok(target) => {
+                self.describe_at_ms = now_ms + DESCRIBE_INTERVAL_MS;
+                self.clear_trouble();
+                let is_new = self.target.as_ref().is_none_or(|old| {
+                    (&old.table.schema_digest, &old.table.uuid) != (&target.table.schema_digest, &target.table.uuid)
+                });
+                if is_new {
+                    self.adopt(&target);
+                }
+                self.target = Some(target);
+            }
+            Err(Trouble::Passing(why)) => {
+                self.describe_at_ms = now_ms + TROUBLE_INTERVAL_MS;
+                self.note_trouble(why);
+            }
+            Err(Trouble::Wrong(why)) => {
+                self.describe_at_ms = now_ms + DESCRIBE_INTERVAL_MS;
+                self.note_trouble(why);
+            }
+        }
+    }
+
+    /// Encodes for the table as it is now.
+    fn adopt(&mut self, target: &Target) {
+        let encoder = match Encoder::new(&target.table, &self.settings.table) {
+            Ok(encoder) => encoder,
+            Err(why) => return self.note_trouble(why.to_string()),
+        };
+        let output = &self.settings.output;
+        let labels = DeadLetterLabels {
+            pipeline: self.settings.pipeline.clone(),
+            stages: vec![(format!("table:{output}"), String::new())],
+        };
+        let (bytes, of_dead_letters) = (self.settings.letter_bytes_max, self.settings.of_dead_letters);
+        self.encoder = Some(RowEncoder::new(&target.table, encoder, labels, bytes, of_dead_letters));
+        if self.target.is_some() {
+            tracing::info!(output, "the table has changed; what is not sent yet is encoded anew");
+        }
+        self.tickets.clear();
+        self.tasks.values_mut().for_each(Task::restart_encoding);
+    }
+
+    fn hear(&mut self, told: Told, now_ms: u64) -> Result<(), DrainError> {
+        match told {
+            Told::Described(answer) => self.described(answer, now_ms),
+            Told::Looked { ticket, found } => {
+                self.readings.doubts += 1;
+                let found = found.map_err(|why| self.note_trouble(why)).ok();
+                if let Some(task) = self.asker(ticket) {
+                    task.looked(found, now_ms);
+                }
+            }
+            Told::Sent { ticket, bytes, sent, time } => {
+                match &sent {
+                    Sent::Done => {
+                        self.readings.insert_time.record_time(time);
+                        self.clear_trouble();
+                    }
+                    Sent::Refused(why) => tracing::warn!(output = self.settings.output, "{why}"),
+                    Sent::Unknown(why) | Sent::NotYet(why) | Sent::Stuck(why) | Sent::OtherTable(why) => {
+                        self.readings.retries += 1;
+                        self.note_trouble(why.clone());
+                    }
+                }
+                if let Some(task) = self.asker(ticket)
+                    && task.sent(bytes, sent, now_ms)
+                {
+                    self.describe_at_ms = now_ms;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The task that still waits for the answer of this number.
+    fn asker(&mut self, ticket: u64) -> Option<&mut Task> {
+        let place = self.tickets.iter().find(|(_, asked)| **asked == ticket)?.0.clone();
+        self.tickets.remove(&place);
+        self.tasks.get_mut(&place)
+    }
+
+    fn ticket(&mut self, place: &Place) -> u64 {
+        self.last_ticket += 1;
+        self.tickets.insert(place.clone(), self.last_ticket);
+        self.last_ticket
+    }
+
+    fn act(&mut self, now_ms: u64, all: bool) -> Result<(), DrainError> {
+        let places: Vec<Place> = self.tasks.keys().cloned().collect();
+        places.iter().try_for_each(|place| self.act_on(place, now_ms, all))
+    }
+
+    /// Does what a partition wants until it wants nothing more, or an answer is awaited.
+    fn act_on(&mut self, place: &Place, now_ms: u64, all: bool) -> Result<(), DrainError> {
+        loop {
+            let (Some(task), Some(encoder)) = (self.tasks.get_mut(place), &self.encoder) else { return Ok(()) };
+            let was_stopped = task.stopped().is_some();
+            let Some(action) = task.next(now_ms, all, encoder, (wall_ms(), self.sender.blocks())) else {
+                if !was_stopped && let Some(why) = task.stopped() {
+                    tracing::error!(output = self.settings.output, "{why}");
+                }
+                return Ok(());
+            };
+            match action {
+                Action::Plan { first, plan } => {
+                    let done = self.commit(place, first, &plan.text());
+                    self.task(place, |task| task.planned(done, now_ms));
+                }
+                Action::Commit => self.commit_end(place, now_ms)?,
+                Action::Reread(offset) => match self.source.seek(&[(place.clone(), offset)]) {
+                    Err(SourceError::Retriable(why)) => {
+                        tracing::warn!("{place}: can't go back to {offset} yet: {why}");
+                        self.task(place, Task::reread_later);
+                        return Ok(());
+                    }
+                    sought => sought?,
+                },
+                Action::Look { first, last } => {
+                    let token = self.token(place, first, last);
+                    let ticket = self.ticket(place);
+                    return self.sender.ask(Ask::Look { ticket, place: place.clone(), first, last, token });
+                }
+                Action::Send { first, last, bytes } => {
+                    let token = self.token(place, first, last);
+                    let (ticket, Some(target)) = (self.ticket(place), self.target.clone()) else { return Ok(()) };
+                    return self.sender.ask(Ask::Send { ticket, target, bytes, token });
+                }
+            }
+        }
+    }
+
+    fn task(&mut self, place: &Place, change: impl FnOnce(&mut Task)) {
+        if let Some(task) = self.tasks.get_mut(place) {
+            change(task);
+        }
+    }
+
+    /// Commits an offset with a note; false where that has to be tried again.
+    fn commit(&mut self, place: &Place, offset: i64, note: &str) -> bool {
+        match self.source.commit_at(place, offset, note) {
+            Ok(()) => true,
+            Err(why) => {
+                tracing::warn!("{place}: offset {offset} is not committed yet: {why}");
+                false
+            }
+        }
+    }
+
+    /// Commits the end of a block that is in, with its dead letters.
+    fn commit_end(&mut self, place: &Place, now_ms: u64) -> Result<(), DrainError> {
+        let Some(block) = self.tasks.get(place).and_then(Task::block) else { return Ok(()) };
+        let (next, dead) = (block.next, block.dead.clone());
+        let done = match &mut self.letters {
+            Some(letters) if !dead.is_empty() => {
+                // A member that was put out has no metadata any more; its work is not wanted.
+                match self.source.group_metadata() {
+                    None => false,
+                    Some(group) => match letters.commit(dead, &self.source.position_at(place, next), &group)? {
+                        Outcome::Committed => true,
+                        Outcome::Aborted => false,
+                        Outcome::Unknown => self.is_committed(place, next),
+                    },
+                }
+            }
+            _ => self.commit(place, next, ""),
+        };
+        let Some(task) = self.tasks.get_mut(place) else { return Ok(()) };
+        if let Some(block) = task.committed_end(done, now_ms) {
+            self.readings.committed(&block, wall_ms());
+        }
+        Ok(())
+    }
+
+    fn is_committed(&mut self, place: &Place, offset: i64) -> bool {
+        let committed = self.source.committed(std::slice::from_ref(place));
+        committed.is_ok_and(|offsets| offsets.first().copied().flatten() == Some(offset))
+    }
+
+    fn token(&self, place: &Place, first: i64, last: i64) -> String {
+        let Some(target) = &self.target else { return String::new() };
+        let settings = &self.settings;
+        let block = BlockId {
+            cluster_id: &settings.cluster_id,
+            topic_id: &settings.topic_id,
+            partition: place.partition,
+            first_offset: first,
+            last_offset: last,
+            group: &settings.group,
+            pipeline: &settings.pipeline,
+            output: &settings.output,
+            table_uuid: &target.table.uuid,
+            replay_epoch: settings.table.replay_epoch,
+        };
+        block.token()
+    }
+
+    /// Leaves partitions alone whose blocks wait, and goes on with those that have room again.
+    fn throttle(&mut self) -> Result<(), DrainError> {
+        if self.paused {
+            return Ok(());
+        }
+        let full: Vec<Place> =
+            self.tasks.values().filter(|task| task.is_full()).map(|task| task.place.clone()).collect();
+        Ok(self.source.hold(&full)?)
+    }
+
+    fn note_trouble(&mut self, why: String) {
+        if self.trouble.as_ref() != Some(&why) {
+            tracing::warn!(output = self.settings.output, "nothing goes into the table for now: {why}");
+            self.trouble = Some(why);
+        }
+    }
+
+    fn clear_trouble(&mut self) {
+        if self.trouble.take().is_some() {
+            tracing::info!(output = self.settings.output, "the table takes rows again");
+        }
+    }
+}
+
+/// The wall clock, in milliseconds since 1970 UTC.
+fn wall_ms() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_millis() as u64)
+}

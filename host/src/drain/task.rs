@@ -1,0 +1,580 @@
+//! One partition on its way into a table: pure state, so that it can be simulated.
+//!
+//! A block is encoded, planned, sent, and committed; each step is asked for by [`Task::next`] and answered for by the
+//! method that is named like it. What may have been sent before and is not known to have arrived is *in doubt*: then the
+//! table is looked at first, where its memory of tokens may not reach back far enough.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use super::block::{Block, Limits};
+use super::plan::Plan;
+use crate::record::{Batch, Place, Rows};
+
+/// Between tries; doubled from the first to the last.
+const BACKOFF_MS: (u64, u64) = (100, 10_000);
+/// Tries of a block that fails behind its table, or for an unknown reason: with the pauses between them, five minutes.
+const STUCK_TRIES_MAX: u32 = 36;
+/// Full blocks that may wait for the one that is being sent.
+const SEALED_MAX: usize = 1;
+
+/// What to do next for a partition.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Action {
+    /// Commit this plan with the offset that the block begins at.
+    Plan {
+        /// The offset.
+        first: i64,
+        /// The plan.
+        plan: Plan,
+    },
+    /// Look at the table: how many rows of these offsets it has, and how many blocks it has taken since.
+    Look {
+        /// The first offset.
+        first: i64,
+        /// The last.
+        last: i64,
+    },
+    /// Send the block, whose bytes come back with the answer.
+    Send {
+        /// The first offset.
+        first: i64,
+        /// The last.
+        last: i64,
+        /// The rows.
+        bytes: Vec<u8>,
+    },
+    /// Commit the block's end and its dead letters.
+    Commit,
+    /// Read again from this offset.
+    Reread(i64),
+}
+
+/// What a record becomes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Encoded {
+    /// A row, which was appended.
+    Row,
+    /// Nothing: it has no value.
+    Tombstone,
+    /// A dead letter.
+    Unfit {
+        /// Short name of the reason, for counters.
+        code: &'static str,
+        /// The reason, for people.
+        why: String,
+    },
+}
+
+/// Turns records into rows, and those that do not fit into dead letters.
+pub(super) trait Encode {
+    /// Appends one record's row to `out`, or says why there is none.
+    fn row(&mut self, batch: &Batch, row: usize, out: &mut Vec<u8>) -> Encoded;
+    /// Appends the dead letter of a record.
+    fn dead_letter(&mut self, batch: &Batch, row: usize, code: &'static str, why: &str, to: &mut Rows);
+    /// Digests of the schema and of the rules that rows follow from, and the table's UUID.
+    fn digests(&self) -> (String, String, String);
+}
+
+/// What came of sending a block.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Sent {
+    /// The rows are in the table.
+    Done,
+    /// The rows are in, or not; the same again.
+    Unknown(String),
+    /// The rows are not in; the same again.
+    NotYet(String),
+    /// The table may have the rows, and something behind it fails: the same again, but not for ever.
+    Stuck(String),
+    /// A row is refused, and nothing was written.
+    Refused(String),
+    /// The table is gone, or has other columns now; nothing was written.
+    OtherTable(String),
+}
+
+/// What the table says of a block in doubt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Found {
+    /// Rows with the block's coordinates; `None` where the table has no lineage columns.
+    pub(super) rows: Option<u64>,
+    /// True where all rows of a block become visible at once, so that one row vouches for all.
+    pub(super) atomic: bool,
+    /// The count of blocks now.
+    pub(super) blocks: u64,
+    /// How many blocks the server remembers, and for how long.
+    pub(super) window_blocks: u64,
+    /// See `window_blocks`.
+    pub(super) window_ms: u64,
+    /// The wall clock, in milliseconds since 1970 UTC.
+    pub(super) now_ms: u64,
+    /// True while the server is still at work on an insert under the block's token.
+    pub(super) running: bool,
+}
+
+/// A block between its plan and its commit.
+#[derive(Clone, Debug)]
+struct Current {
+    block: Block,
+    plan: Plan,
+    stage: Stage,
+    /// A try, of this process or an earlier one, may have reached the table.
+    in_doubt: bool,
+    /// True once the table was looked at since, and the next try may go.
+    looked: bool,
+    /// Why the table refused it while it was in doubt.
+    refused: Option<String>,
+    tries: u32,
+    retry_at_ms: u64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    /// To be planned.
+    Sealed,
+    /// To be sent.
+    Planned,
+    /// In the table; to be committed.
+    Sent,
+}
+
+/// One partition.
+#[derive(Debug)]
+pub(super) struct Task {
+    pub(super) place: Place,
+    limits: Limits,
+    exactly_once: bool,
+    committed: i64,
+    position: i64,
+    /// A predecessor's plan, which its first block has to follow.
+    promised: Option<Plan>,
+    /// Offsets that a promised plan sets aside.
+    promised_aside: BTreeSet<i64>,
+    /// Offsets whose rows the server refused, and what it said.
+    refused: BTreeMap<i64, String>,
+    open: Block,
+    sealed: VecDeque<Block>,
+    current: Option<Current>,
+    /// True while an action is under way.
+    busy: bool,
+    reread: bool,
+    /// When markers were last passed by.
+    passed_ms: u64,
+    stopped: Option<String>,
+}
+
+impl Task {
+    /// A partition that begins at `offset`, with what was committed there.
+    pub(super) fn new(place: Place, offset: i64, note: Option<&str>, limits: Limits, exactly_once: bool) -> Self {
+        let mut task = Self {
+            place,
+            limits,
+            exactly_once,
+            committed: offset,
+            position: offset,
+            promised: None,
+            promised_aside: BTreeSet::new(),
+            refused: BTreeMap::new(),
+            open: Block::new(offset),
+            sealed: VecDeque::new(),
+            current: None,
+            busy: false,
+            reread: false,
+            passed_ms: 0,
+            stopped: None,
+        };
+        task.restart(note.and_then(Plan::parse));
+        task.reread = false;
+        task
+    }
+
+    /// The offset that is committed.
+    pub(super) fn committed(&self) -> i64 {
+        self.committed
+    }
+
+    /// Why nothing more is done, where that is so.
+    pub(super) fn stopped(&self) -> Option<&str> {
+        self.stopped.as_deref()
+    }
+
+    /// True while an action is under way.
+    pub(super) fn is_busy(&self) -> bool {
+        self.busy
+    }
+
+    /// True where a block is in the table, and its end is to be committed.
+    pub(super) fn is_sent(&self) -> bool {
+        !self.busy && self.current.as_ref().is_some_and(|current| current.stage == Stage::Sent)
+    }
+
+    /// When there is something to do again, on the drain's clock.
+    pub(super) fn due_ms(&self) -> Option<u64> {
+        match &self.current {
+            _ if self.busy || self.stopped.is_some() => None,
+            Some(current) => Some(current.retry_at_ms),
+            None if self.open.is_empty() => None,
+            None => Some(self.open.since_ms + self.limits.interval_ms),
+        }
+    }
+
+    /// Blocks are full at so many bytes from now on.
+    pub(super) fn set_block_bytes(&mut self, bytes: usize) {
+        self.limits.bytes = bytes;
+    }
+
+    /// True where nothing waits to be committed.
+    pub(super) fn is_idle(&self) -> bool {
+        self.current.is_none() && self.sealed.is_empty() && self.open.is_empty() && !self.busy
+    }
+
+    /// True where no more records should be read for now.
+    pub(super) fn is_full(&self) -> bool {
+        let waiting = self.sealed.len() + usize::from(self.current.is_some());
+        self.stopped.is_some() || self.reread || (waiting > SEALED_MAX && self.open.is_full(&self.limits))
+    }
+
+    /// The block that is sent and committed.
+    pub(super) fn block(&self) -> Option<&Block> {
+        self.current.as_ref().map(|current| &current.block)
+    }
+
+    /// Begins again at the last commit: under a plan that may have been carried out, or free to make another.
+    pub(super) fn restart(&mut self, promised: Option<Plan>) {
+        self.position = self.committed;
+        self.open = Block::new(self.committed);
+        self.sealed.clear();
+        self.current = None;
+        self.busy = false;
+        self.reread = true;
+        self.promised_aside.clear();
+        self.promised = None;
+        let Some(plan) = promised.filter(|_| self.exactly_once) else { return };
+        match plan.aside(self.committed) {
+            Some(aside) if plan.last >= self.committed => {
+                self.promised_aside = aside.into_iter().collect();
+                self.promised = Some(plan);
+            }
+            _ => self.stop(format!("the plan at offset {} can't be read: {}", self.committed, plan.text())),
+        }
+    }
+
+    /// The consumer could not go back: that is to be tried again.
+    pub(super) fn reread_later(&mut self) {
+        self.reread = true;
+    }
+
+    /// Begins again with another encoder. What may have been sent keeps its plan.
+    pub(super) fn restart_encoding(&mut self) {
+        let under_way = self.busy;
+        let is_doubtful = |current: &Current| current.in_doubt || (under_way && current.stage == Stage::Planned);
+        let doubtful = self.current.take().filter(is_doubtful);
+        let promised = doubtful.map(|current| current.plan).or_else(|| self.promised.take());
+        self.restart(promised);
+    }
+
+    /// Takes records on; those before the position are known already. False where the batch does not follow.
+    pub(super) fn take(&mut self, batch: &Batch, now_ms: u64, encode: &mut impl Encode) -> bool {
+        if self.reread || self.stopped.is_some() {
+            return true;
+        }
+        if batch.first_offset > self.position {
+            return false;
+        }
+        for row in 0..batch.rows.len() {
+            let offset = batch.rows.offsets[row];
+            if offset >= self.position {
+                self.seal_before(offset);
+                self.record(batch, row, now_ms, encode);
+                self.position = offset + 1;
+                self.open.next = offset + 1;
+                if self.promised.is_none() && self.open.is_full(&self.limits) && self.sealed.len() < SEALED_MAX {
+                    self.seal();
+                }
+            }
+        }
+        self.position = self.position.max(batch.next_offset);
+        self.open.next = self.open.next.max(self.position);
+        self.seal_before(self.position);
+        true
+    }
+
+    /// Ends a promised block once all of its records are there.
+    fn seal_before(&mut self, offset: i64) {
+        let Some(plan) = self.promised.take_if(|plan| offset > plan.last) else { return };
+        let next = plan.last + 1;
+        let mut block = std::mem::replace(&mut self.open, Block::new(next));
+        block.next = next;
+        let current = Current { stage: Stage::Planned, in_doubt: true, ..Current::new(block, plan) };
+        self.current = Some(current);
+    }
+
+    fn record(&mut self, batch: &Batch, row: usize, now_ms: u64, encode: &mut impl Encode) {
+        let (offset, block) = (batch.rows.offsets[row], &mut self.open);
+        if block.is_empty() {
+            block.since_ms = now_ms;
+        }
+        block.oldest_ms = block.oldest_ms.min(batch.rows.timestamps_ms[row]);
+        let start = block.bytes.len();
+        let (code, why) = match self.refused.get(&offset) {
+            Some(why) => ("table_refused", why.clone()),
+            None => match encode.row(batch, row, &mut block.bytes) {
+                // A record that is promised to be set aside has no row, whatever it would be today.
+                Encoded::Row if self.promised_aside.contains(&offset) => {
+                    block.bytes.truncate(start);
+                    ("set_aside", "it did not fit the table when its block was planned".to_owned())
+                }
+                Encoded::Row => return block.rows.push((offset, block.bytes.len())),
+                Encoded::Tombstone => return block.tombstones += 1,
+                Encoded::Unfit { code, why } => (code, why),
+            },
+        };
+        block.aside.push(offset);
+        block.codes.push(code);
+        encode.dead_letter(batch, row, code, &why, &mut block.dead);
+    }
+
+    fn seal(&mut self) {
+        let next = self.open.next;
+        self.sealed.push_back(std::mem::replace(&mut self.open, Block::new(next)));
+    }
+
+    /// What is to be done now; `all` where no more records will come for a while, so that nothing waits for the block to
+    /// fill. It has to be answered for before the next.
+    pub(super) fn next(&mut self, now_ms: u64, all: bool, encode: &impl Encode, at: (u64, u64)) -> Option<Action> {
+        if self.busy || self.stopped.is_some() {
+            return None;
+        }
+        if std::mem::take(&mut self.reread) {
+            return Some(Action::Reread(self.committed));
+        }
+        if self.current.is_none() {
+            let due = || self.promised.is_none() && (self.open.is_due(&self.limits, now_ms) || all);
+            if self.sealed.is_empty() && due() && !self.open.is_empty() {
+                self.seal();
+            }
+            match self.sealed.pop_front() {
+                Some(block) => self.current = Some(self.sealed_block(block, encode, at)),
+                None => self.pass_markers(now_ms, all),
+            }
+        }
+        let current = self.current.as_mut()?;
+        if now_ms < current.retry_at_ms {
+            return None;
+        }
+        self.busy = true;
+        Some(match current.stage {
+            Stage::Sealed => Action::Plan { first: current.block.first, plan: current.plan.clone() },
+            Stage::Planned if current.needs_look() => {
+                Action::Look { first: current.block.first, last: current.plan.last }
+            }
+            Stage::Planned => Action::Send {
+                first: current.block.first,
+                last: current.plan.last,
+                bytes: std::mem::take(&mut current.block.bytes),
+            },
+            Stage::Sent => Action::Commit,
+        })
+    }
+
+    /// What is no record, such as a transaction's marker, is passed by now and then, so that nobody takes it for a lag.
+    fn pass_markers(&mut self, now_ms: u64, all: bool) {
+        let is_due = all || now_ms >= self.passed_ms + self.limits.interval_ms;
+        if self.promised.is_some() || !self.open.is_empty() || self.position <= self.committed || !is_due {
+            return;
+        }
+        self.passed_ms = now_ms;
+        let mut block = std::mem::replace(&mut self.open, Block::new(self.position));
+        block.next = self.position;
+        self.current = Some(Current { stage: Stage::Sent, ..Current::new(block, Plan::default()) });
+    }
+
+    fn sealed_block(&self, block: Block, encode: &impl Encode, (at_ms, blocks): (u64, u64)) -> Current {
+        let (schema, rules, table) = encode.digests();
+        let plan = Plan {
+            last: block.next - 1,
+            rows: block.rows.len() as u64,
+            sum: block.sum(),
+            schema,
+            rules,
+            table,
+            aside: block.aside.text(),
+            at_ms,
+            blocks,
+        };
+        // Without rows there is nothing that could be sent twice.
+        let stage = match (block.rows.is_empty(), self.exactly_once) {
+            (true, _) => Stage::Sent,
+            (false, true) => Stage::Sealed,
+            (false, false) => Stage::Planned,
+        };
+        Current { stage, ..Current::new(block, plan) }
+    }
+
+    /// The plan is committed, or not: then it is tried again.
+    pub(super) fn planned(&mut self, done: bool, now_ms: u64) {
+        self.answer(now_ms, |current| match done {
+            true => (current.stage, current.tries) = (Stage::Planned, 0),
+            false => current.back_off(now_ms),
+        });
+    }
+
+    /// The end is committed, or not: then it is tried again. Returns the block that is done.
+    pub(super) fn committed_end(&mut self, done: bool, now_ms: u64) -> Option<Block> {
+        self.busy = false;
+        let current = self.current.as_mut()?;
+        if !done {
+            current.back_off(now_ms);
+            return None;
+        }
+        self.committed = current.block.next;
+        self.refused = self.refused.split_off(&self.committed);
+        self.promised_aside.clear();
+        self.current.take().map(|current| current.block)
+    }
+
+    /// The block was sent, and here are its bytes again. True where the table has to be described anew.
+    pub(super) fn sent(&mut self, bytes: Vec<u8>, sent: Sent, now_ms: u64) -> bool {
+        self.busy = false;
+        let Some(mut current) = self.current.take() else { return false };
+        current.block.bytes = bytes;
+        match sent {
+            Sent::Done => (current.stage, current.tries, current.retry_at_ms) = (Stage::Sent, 0, 0),
+            Sent::Unknown(_) => {
+                (current.in_doubt, current.looked) = (true, false);
+                current.back_off(now_ms);
+            }
+            Sent::NotYet(_) => {
+                current.looked = false;
+                current.back_off(now_ms);
+            }
+            Sent::Stuck(why) if current.tries >= STUCK_TRIES_MAX => {
+                let (place, first, last) = (&self.place, current.block.first, current.plan.last);
+                let why = format!("{place}: the block of offsets {first} to {last} can't be inserted: {why}");
+                self.stop(why);
+            }
+            Sent::Stuck(_) => {
+                (current.in_doubt, current.looked) = (true, false);
+                current.back_off(now_ms);
+            }
+            Sent::OtherTable(_) => {
+                current.back_off(now_ms);
+                self.current = Some(current);
+                return true;
+            }
+            // Halves under tokens of their own would be there beside a whole that has arrived after all.
+            Sent::Refused(why) if current.in_doubt => {
+                current.refused = Some(why);
+                current.back_off(now_ms);
+            }
+            Sent::Refused(why) => {
+                self.refuse(current.block, why);
+                return false;
+            }
+        }
+        self.current = Some(current);
+        false
+    }
+
+    /// Divides a block that was refused and is not in the table, down to the row that is to blame.
+    fn refuse(&mut self, block: Block, why: String) {
+        if let [(offset, _)] = block.rows[..] {
+            self.refused.insert(offset, why);
+            return self.restart(None);
+        }
+        let (left, right) = block.split();
+        self.sealed.push_front(right);
+        self.sealed.push_front(left);
+    }
+
+    /// The table was looked at, or could not be: then it is tried again.
+    pub(super) fn looked(&mut self, found: Option<Found>, now_ms: u64) {
+        self.busy = false;
+        let Some(current) = &mut self.current else { return };
+        let Some(found) = found.filter(|found| !found.running) else { return current.back_off(now_ms) };
+        if let Some(why) = current.refused.take() {
+            return self.looked_at_refused(found, why);
+        }
+        let same = current.plan.sum == current.block.sum() && current.plan.rows == current.block.rows.len() as u64;
+        let since_ms = found.now_ms.saturating_sub(current.plan.at_ms);
+        let blocks = found.blocks.checked_sub(current.plan.blocks);
+        // Half of the window is left to what others write until the block arrives.
+        let remembered =
+            blocks.is_some_and(|blocks| blocks < found.window_blocks / 2) && since_ms < found.window_ms / 2;
+        let rows = current.plan.rows;
+        match found.rows {
+            _ if same && remembered => current.looked = true,
+            Some(0) if same => current.looked = true,
+            // Nothing is there: it may as well be made anew, from what the records are today.
+            Some(0) => self.restart(None),
+            Some(there) if there >= rows || found.atomic => {
+                (current.stage, current.tries, current.retry_at_ms) = (Stage::Sent, 0, 0);
+            }
+            Some(there) => {
+                let why = format!("the table has {there} of the {rows} rows");
+                self.stop_in_doubt(&why, same);
+            }
+            None => self.stop_in_doubt("the table has no lineage columns to tell by", same),
+        }
+    }
+
+    /// What was refused at last, and may have been taken at first.
+    fn looked_at_refused(&mut self, found: Found, why: String) {
+        let Some(current) = self.current.take() else { return };
+        if found.rows == Some(0) {
+            return self.refuse(current.block, why);
+        }
+        let (place, first, last) = (&self.place, current.block.first, current.plan.last);
+        let why = format!(
+            "{place}: the table refuses the block of offsets {first} to {last}, which it may have taken before: {why}"
+        );
+        self.current = Some(current);
+        self.stop(why);
+    }
+
+    fn stop_in_doubt(&mut self, why: &str, same: bool) {
+        let Some(current) = &self.current else { return };
+        let (first, last, rows) = (current.block.first, current.plan.last, current.plan.rows);
+        let reason = if same {
+            "was sent so long ago that the server may have forgotten it"
+        } else {
+            "can't be made again as it was sent: the table, the config or Millstream has changed since"
+        };
+        let place = &self.place;
+        self.stop(format!(
+            "{place}: the block of offsets {first} to {last} ({rows} rows) {reason}, and {why}. Nothing more is inserted \
+             from this partition. See whether the rows are there; then move the group to {} where they are, or to {first} \
+             where they are not, with `millstream offsets reset`",
+            last + 1
+        ));
+    }
+
+    fn stop(&mut self, why: String) {
+        self.stopped = Some(why);
+        self.busy = false;
+    }
+
+    fn answer(&mut self, now_ms: u64, change: impl FnOnce(&mut Current)) {
+        self.busy = false;
+        if let Some(current) = &mut self.current {
+            current.retry_at_ms = now_ms;
+            change(current);
+        }
+    }
+}
+
+impl Current {
+    fn new(block: Block, plan: Plan) -> Self {
+        let (looked, refused, tries, retry_at_ms) = (false, None, 0, 0);
+        Self { block, plan, stage: Stage::Sealed, in_doubt: false, looked, refused, tries, retry_at_ms }
+    }
+
+    fn back_off(&mut self, now_ms: u64) {
+        let (first, last) = BACKOFF_MS;
+        self.retry_at_ms = now_ms + last.min(first << self.tries.min(16));
+        self.tries += 1;
+    }
+
+    fn needs_look(&self) -> bool {
+        self.refused.is_some() || (self.in_doubt && !self.looked)
+    }
+}
