@@ -1,14 +1,12 @@
 //! A block is one insert, one block, and there once.
 
-use millstream::clickhouse::Body;
-
 use super::{Fixture, rows, wait};
 
 #[test]
 fn a_block_is_there_once_however_often_it_is_sent() {
     let fixture = Fixture::new("id UInt64, name String DEFAULT 'nobody'");
     let (mut encoder, insert) = fixture.writer();
-    let block = Body::lz4(&rows(&mut encoder, [r#"{"id":1,"name":"a"}"#, r#"{"id":2}"#]));
+    let block = insert.block(&rows(&mut encoder, [r#"{"id":1,"name":"a"}"#, r#"{"id":2}"#]));
     for _ in 0..3 {
         wait(insert.send(&fixture.client, &block, Some("token-1"))).expect("inserted");
     }

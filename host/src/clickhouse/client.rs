@@ -73,19 +73,20 @@ pub struct Body {
 
 impl Body {
     /// Bytes as they are.
-    pub fn plain(bytes: Vec<u8>) -> Self {
+    pub(super) fn plain(bytes: Vec<u8>) -> Self {
         Self { bytes: Bytes::from(bytes), is_compressed: false }
     }
 
-    /// Bytes that are compressed with lz4 first, as a frame that carries a checksum.
-    pub fn lz4(bytes: &[u8]) -> Self {
+    /// Parts, one after another, that are compressed with lz4 first, as a frame that carries a checksum.
+    pub(super) fn lz4(parts: &[&[u8]]) -> Self {
+        let length: usize = parts.iter().map(|part| part.len()).sum();
         let info =
             lz4_flex::frame::FrameInfo::new().block_size(lz4_flex::frame::BlockSize::Max1MB).content_checksum(true);
-        let mut frame = lz4_flex::frame::FrameEncoder::with_frame_info(info, Vec::with_capacity(bytes.len() / 2 + 64));
-        let written = frame.write_all(bytes).ok().and_then(|()| frame.finish().ok());
+        let mut frame = lz4_flex::frame::FrameEncoder::with_frame_info(info, Vec::with_capacity(length / 2 + 64));
+        let written = parts.iter().try_for_each(|part| frame.write_all(part)).ok().and_then(|()| frame.finish().ok());
         // Writing to memory does not fail; if it did, the bytes themselves are as good.
         written.map_or_else(
-            || Self::plain(bytes.to_vec()),
+            || Self::plain(parts.concat()),
             |frame| Self { bytes: Bytes::from(frame), is_compressed: true },
         )
     }
@@ -315,7 +316,7 @@ mod tests {
     #[test]
     fn a_compressed_body_is_a_frame_of_lz4() {
         let bytes = b"millstream ".repeat(1000);
-        let body = Body::lz4(&bytes);
+        let body = Body::lz4(&[&bytes[..5], &bytes[5..]]);
         assert!(body.is_compressed && body.len() < bytes.len() / 10);
         let mut back = Vec::new();
         let read = std::io::Read::read_to_end(&mut lz4_flex::frame::FrameDecoder::new(&body.bytes[..]), &mut back);

@@ -74,6 +74,8 @@ impl RequestError {
             192..=195 | 291 | 492 | 497 | 516 => Verdict::Access,
             // Columns that are not there, are computed, are too many, or are of another type than they were.
             8 | 10 | 16 | 20 | 44 | 47 | 122 => Verdict::SchemaChanged,
+            // What the header says of the columns is not what the table has.
+            117 if text.contains("while reading header") => Verdict::SchemaChanged,
             // A constraint of the table itself is checked before the one block is written.
             469 if text.contains(&format!("for table {database}.{table} ")) => Verdict::Refused,
             code if PARSING.contains(code) => Verdict::Refused,
@@ -198,6 +200,8 @@ mod tests {
         assert_eq!(of_code(60), Verdict::Missing);
         assert_eq!(of_code(516), Verdict::Access);
         assert_eq!(of_code(16), Verdict::SchemaChanged);
+        let header = "Code: 117. DB::Exception: Type of 'n' must be Int64, not Int32: (while reading header)";
+        assert_eq!(verdict(400, header), Verdict::SchemaChanged);
     }
 
     #[test]

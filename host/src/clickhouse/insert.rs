@@ -6,7 +6,7 @@ use super::client::{Body, Client, path};
 use super::encode::Encoder;
 use super::error::{RequestError, Verdict};
 use super::sql;
-use super::table::Table;
+use super::table::{Schema, Table};
 
 /// Settings that every insert has, whatever the user's profile says: with other values the server may cut a body into
 /// several blocks, of which each would be deduplicated by itself, or answer before all is written. A server that does not
@@ -44,6 +44,9 @@ pub(super) const PINNED: &[(&str, &str)] = &[
 /// Not a setting of the server's but of the request: nobody can forbid it.
 const OF_THE_REQUEST: &str = "wait_end_of_query";
 
+/// ClickHouse's code for a column that is not there.
+const NO_SUCH_COLUMN: u32 = 16;
+
 /// The settings that a server knows.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ServerSettings {
@@ -73,6 +76,10 @@ pub struct Insert {
     table: String,
     /// Everything of the path but the token.
     path: String,
+    /// What stands before the rows.
+    header: Vec<u8>,
+    /// The digest of the schema that the rows are made for, where the format does not say so itself.
+    schema_digest: Option<String>,
 }
 
 /// An insert that failed.
@@ -94,21 +101,35 @@ impl Insert {
         let columns = columns.join(", ");
         let statement = format!("INSERT INTO {} ({columns}) FORMAT {}", table.sql_name(), encoder.format());
         let pairs = [("query", statement.as_str())].into_iter().chain(settings.pinned());
-        Self { database: table.database.clone(), table: table.name.clone(), path: path(pairs) }
+        let header = encoder.header();
+        let schema_digest = header.is_empty().then(|| table.schema_digest.clone());
+        Self { database: table.database.clone(), table: table.name.clone(), path: path(pairs), header, schema_digest }
+    }
+
+    /// A block of encoded rows, ready to be sent.
+    pub fn block(&self, rows: &[u8]) -> Body {
+        Body::lz4(&[&self.header, rows])
     }
 
     /// Sends a block, at most once in all under the same `token`; without one it is there as often as it is sent.
     pub async fn send(&self, client: &Client, block: &Body, token: Option<&str>) -> Result<(), InsertError> {
+        let failed = |error: RequestError| {
+            let verdict = error.verdict(&self.database, &self.table);
+            InsertError { table: format!("{}.{}", self.database, self.table), verdict, error }
+        };
+        if let Some(digest) = &self.schema_digest {
+            let now = Schema::read(client, &self.database, &self.table).await.map_err(failed)?;
+            if now.digest != *digest {
+                let text = "the table's columns are others than when it was described".to_owned();
+                return Err(failed(RequestError::Answered { status: 409, code: Some(NO_SUCH_COLUMN), text }));
+            }
+        }
         // By its id one can see that an insert which nobody waits for any more is still under way; it has no longer than
         // whoever waited for it, so that it can't arrive when its token is forgotten.
         let token =
             token.map_or(String::new(), |token| format!("&insert_deduplication_token={token}&query_id={token}"));
         let time = client.request_timeout().as_secs().max(1);
         let sent = client.send(&format!("{}{token}&max_execution_time={time}", self.path), block).await;
-        sent.map(drop).map_err(|error| InsertError {
-            table: format!("{}.{}", self.database, self.table),
-            verdict: error.verdict(&self.database, &self.table),
-            error,
-        })
+        sent.map(drop).map_err(failed)
     }
 }

@@ -74,6 +74,9 @@ pub enum DescribeError {
     },
 }
 
+/// ClickHouse's code for a table that is not there.
+const UNKNOWN_TABLE: u32 = 60;
+
 /// Seconds of UTC since 1970 at which a zone's offset changes, with the offset from then on. The days on which it does are
 /// found first, and then the quarter of an hour; the offset at the first moment is always given.
 const ZONE_SQL: &str = "\
@@ -89,18 +92,11 @@ SELECT toString(since), toString(ahead) FROM (
 impl Table {
     /// Asks for a table.
     pub async fn describe(client: &Client, database: &str, name: &str) -> Result<Self, DescribeError> {
-        let describe = format!("DESCRIBE TABLE {}.{} FORMAT JSONEachRow", sql::name(database), sql::name(name));
-        let described = client.query(&describe, &[]).await?;
         let table = format!("{database}.{name}");
         let wrong = |why: String| DescribeError::Answer { table: table.clone(), why };
-        let mut columns = Vec::new();
-        let mut texts = Vec::new();
-        for line in described.body.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
-            let row: Value = serde_json::from_slice(line).map_err(|error| wrong(error.to_string()))?;
-            columns.push(Column::read(&row).map_err(|error| wrong(error.to_string()))?);
-            texts.push(["name", "type", "default_type", "default_expression"].map(|key| text(&row, key)).join("\0"));
-        }
-        let parts: Vec<&[u8]> = texts.iter().map(String::as_bytes).collect();
+        let schema = Schema::read(client, database, name).await?;
+        let columns = schema.rows.iter().map(Column::read).collect::<Result<Vec<_>, _>>();
+        let columns = columns.map_err(|error| wrong(error.to_string()))?;
         let (uuid, engine, is_undivided) = identity(client, database, name).await?;
         Ok(Self {
             database: database.to_owned(),
@@ -110,7 +106,7 @@ impl Table {
             is_undivided,
             zones: zones(client, &columns, &wrong).await?,
             columns,
-            schema_digest: sql::short_digest(&parts),
+            schema_digest: schema.digest,
         })
     }
 
@@ -130,10 +126,37 @@ impl Table {
     }
 }
 
+/// The columns of a table as the server gives them, and the digest over them.
+pub(super) struct Schema {
+    rows: Vec<Value>,
+    pub(super) digest: String,
+}
+
+impl Schema {
+    pub(super) async fn read(client: &Client, database: &str, name: &str) -> Result<Self, RequestError> {
+        // DESCRIBE breaks long types into lines, for people.
+        let sql = "SELECT name, type, default_kind, default_expression FROM system.columns \
+                   WHERE database = {database:String} AND table = {name:String} ORDER BY position FORMAT JSONEachRow";
+        let answer = client.query(sql, &[("database", database), ("name", name)]).await?;
+        let lines = answer.body.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
+        let rows = lines.map(serde_json::from_slice).collect::<Result<Vec<Value>, _>>();
+        let answered = |status, code, text: String| RequestError::Answered { status, code, text };
+        let rows = rows.map_err(|error| answered(200, None, format!("no JSON in the answer: {error}")))?;
+        if rows.is_empty() {
+            let text = format!("there is no table {database}.{name}, or this user may not see it");
+            return Err(answered(404, Some(UNKNOWN_TABLE), text));
+        }
+        let keys = ["name", "type", "default_kind", "default_expression"];
+        let texts: Vec<String> = rows.iter().flat_map(|row| keys.map(|key| text(row, key))).collect();
+        let parts: Vec<&[u8]> = texts.iter().map(String::as_bytes).collect();
+        Ok(Self { digest: sql::short_digest(&parts), rows })
+    }
+}
+
 impl Column {
     fn read(row: &Value) -> Result<Self, TypeError> {
         let type_text = text(row, "type");
-        let default = match text(row, "default_type").as_str() {
+        let default = match text(row, "default_kind").as_str() {
             "DEFAULT" => DefaultKind::Default,
             "MATERIALIZED" => DefaultKind::Materialized,
             "ALIAS" => DefaultKind::Alias,

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use super::task::{Found, Sent};
 use super::{DrainError, wall_ms};
 use crate::clickhouse::{
-    Body, CheckError, Client, ClientError, Connection, Encoder, Guarantee, Insert, InsertError, ServerSettings, Table,
+    CheckError, Client, ClientError, Connection, Encoder, Guarantee, Insert, InsertError, ServerSettings, Table,
     Verdict, check_exactly_once, count_blocks, look,
 };
 use crate::config::{ClickHouseConfig, Delivery};
@@ -181,7 +181,7 @@ impl Clerk {
     }
 
     fn send(&mut self, target: &Target, bytes: &[u8], token: &str) -> Sent {
-        let body = Body::lz4(bytes);
+        let body = target.insert.block(bytes);
         match self.connection.wait(async |client| target.insert.send(client, &body, Some(token)).await) {
             Ok(()) => Sent::Done,
             Err(why) => sort(&why),

@@ -18,9 +18,10 @@
 //! | `Array`, `Map`, tuples | an array; an object; an object by name, or an array where the tuple has no names |
 //! | `JSON` | an object, as it stands |
 //!
-//! The row is `RowBinary` in the order of the INSERT's own column list, which makes the names of `RowBinaryWithNames`
-//! superfluous; where a column may be left to its DEFAULT, it is `RowBinaryWithDefaults`, which puts a byte before each
-//! value, because only that lets one row have a value where another has none.
+//! A block is `RowBinaryWithNamesAndTypes`: the server refuses it as a whole where a column has another type by now, and
+//! no byte is taken for what it is not. Where a column may be left to its DEFAULT it is `RowBinaryWithDefaults`, which has
+//! a byte before each value, because only that lets one row have a value where another has none; it has no types, so that
+//! the insert looks at the table's schema first. A `default` in the rules of such columns makes it the former.
 
 mod misfit;
 mod number;
@@ -36,7 +37,7 @@ pub use slots::EncoderError;
 
 use self::misfit::{Wrong, found};
 use self::slots::{Absent, Slot, Source, Unknown};
-use self::value::{Value, Values, put_bytes};
+use self::value::{Value, Values, put_bytes, put_length};
 use super::sql;
 use super::table::Table;
 use super::types::Type;
@@ -95,9 +96,20 @@ impl Encoder {
         self.slots.iter().map(|slot| slot.name.as_str())
     }
 
-    /// The name of the format that rows are in.
+    /// The name of the format that blocks are in.
     pub fn format(&self) -> &'static str {
-        if self.marks { "RowBinaryWithDefaults" } else { "RowBinary" }
+        if self.marks { "RowBinaryWithDefaults" } else { "RowBinaryWithNamesAndTypes" }
+    }
+
+    /// What stands before a block's rows: names and types, where the format has them.
+    pub(super) fn header(&self) -> Vec<u8> {
+        let mut header = Vec::new();
+        if !self.marks {
+            put_length(self.slots.len(), &mut header);
+            self.slots.iter().for_each(|slot| put_bytes(slot.name.as_bytes(), &mut header));
+            self.slots.iter().for_each(|slot| put_bytes(slot.type_text.as_bytes(), &mut header));
+        }
+        header
     }
 
     /// What a row follows from beside the table's schema: the rules and this code, as 16 hexadecimal digits.

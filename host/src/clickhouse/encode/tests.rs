@@ -183,7 +183,7 @@ fn a_long_list_has_its_length_before_it() {
 #[test]
 fn what_is_missing_is_null_the_rules_default_or_the_servers() {
     let mut plain = encoder(&[("a", "Nullable(UInt8)"), ("b", "UInt8")], &config());
-    assert_eq!(plain.format(), "RowBinary");
+    assert_eq!(plain.format(), "RowBinaryWithNamesAndTypes");
     assert_eq!(encode(&mut plain, r#"{"b":1}"#), Ok(vec![1, 1]));
     assert_eq!(encode(&mut plain, r#"{"a":5,"b":1}"#), Ok(vec![0, 5, 1]));
     let misfit = encode(&mut plain, "{}").expect_err("b is missing");
@@ -198,7 +198,7 @@ fn what_is_missing_is_null_the_rules_default_or_the_servers() {
 
     let nine = rule("b", ColumnRule { default: Some("9".into()), ..ColumnRule::default() });
     let mut ruled = encoder(&[("b", "UInt8 DEFAULT")], &nine);
-    assert_eq!(ruled.format(), "RowBinary");
+    assert_eq!(ruled.format(), "RowBinaryWithNamesAndTypes");
     assert_eq!(encode(&mut ruled, "{}"), Ok(vec![9]));
     assert_eq!(encode(&mut ruled, r#"{"b":null}"#), Ok(vec![9]));
 }
