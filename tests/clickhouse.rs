@@ -6,6 +6,12 @@ mod harness;
 
 #[path = "clickhouse/blocks.rs"]
 mod blocks;
+#[path = "clickhouse/promises.rs"]
+mod promises;
+#[path = "clickhouse/refusals.rs"]
+mod refusals;
+#[path = "clickhouse/types.rs"]
+mod types;
 
 use std::future::Future;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -42,6 +48,11 @@ impl Fixture {
         let config = ClickHouseConfig::new(url, &database, "t");
         let client = Client::new(&config).expect("a client");
         Self { url: url.to_owned(), database, config, client }
+    }
+
+    /// Takes the changed configuration.
+    fn renew(&mut self) {
+        self.client = Client::new(&self.config).expect("a client");
     }
 
     /// The answer to SQL in which `$` stands for the database.
