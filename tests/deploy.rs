@@ -97,6 +97,33 @@ fn collect<'a>(value: &'a serde_json::Value, queries: &mut Vec<&'a str>) {
 }
 
 #[test]
+fn every_pipeline_is_valid_with_nothing_set() {
+    let folder = deploy().join("pipelines");
+    let mut tables = 0;
+    for entry in std::fs::read_dir(&folder).expect("pipelines") {
+        let path = entry.expect("a pipeline").path();
+        let text = std::fs::read_to_string(&path).expect("text");
+        let config = Config::parse(&path, &text, &|_: &str| None).unwrap_or_else(|error| panic!("{error}"));
+        let of_outputs = config.outputs.iter().filter_map(|output| output.table.as_ref());
+        for table in of_outputs.chain(config.dead_letters.table.as_ref()) {
+            // The table is one that our SQL makes.
+            let name = format!("CREATE TABLE IF NOT EXISTS {}.{}\n", table.database, table.table);
+            let made = ["clickstream", "insurance"].iter().any(|system| sql(system).contains(&name));
+            assert!(made, "{}: nothing makes {}.{}", path.display(), table.database, table.table);
+            tables += 1;
+        }
+    }
+    assert!(tables >= 6, "{tables}");
+}
+
+/// All SQL of a system.
+fn sql(system: &str) -> String {
+    let folder = deploy().join("../sql").join(system);
+    let files = std::fs::read_dir(&folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display()));
+    files.map(|entry| std::fs::read_to_string(entry.expect("a file").path()).expect("text")).collect()
+}
+
+#[test]
 fn the_sidecars_pipeline_is_valid_and_its_grace_is_longer_than_the_drain() {
     let manifest = read("k8s/sidecar.yaml");
     let block = manifest.split("pipeline.yaml: |\n").nth(1).expect("a pipeline").split("---").next().expect("its end");

@@ -2,6 +2,7 @@
 
 -- Types
 --   value, key   the record as it came; Nullable, since either may be missing.
+--   value_base64, key_base64  the bytes themselves where they are no UTF-8; value and key then show them with U+FFFD.
 --   reason       for people, differs from record to record: String.
 --   stage, code, pipeline, plugin, topic  few values; stage and plugin are null where the host itself rejected.
 --   timestamp    the record's own time, where it has one.
@@ -14,6 +15,8 @@ CREATE TABLE IF NOT EXISTS insurance_analytics.dlq_table
 (
     value      Nullable(String) CODEC(ZSTD(3)),
     key        Nullable(String),
+    value_base64 Nullable(String),
+    key_base64 Nullable(String),
     reason     String,
     stage      LowCardinality(Nullable(String)),
     code       LowCardinality(String),
