@@ -12,6 +12,7 @@ mod new;
 mod offsets;
 mod run;
 mod schema;
+mod sql;
 mod status;
 mod swap;
 mod test;
@@ -30,7 +31,7 @@ const AFTER_HELP: &str = "Exit codes:
   0  done
   1  a failure while running: a server, a file, a plugin's fault
   2  a mistake on the command line, in a config file, or in what its plugins need
-  3  `test` found differences; `swap` or `rollback` was refused
+  3  `test` found differences; `sql plan` found files to apply; `swap` or `rollback` was refused
 
 MILLSTREAM_LOG sets the level of logs (error, warn, info, debug, trace) over the config file's.";
 
@@ -38,7 +39,7 @@ MILLSTREAM_LOG sets the level of logs (error, warn, info, debug, trace) over the
 const FAILED: u8 = 1;
 /// A mistake of the user's, which a second try does not mend.
 const MISTAKE: u8 = 2;
-/// Golden cases differ.
+/// Golden cases differ, or the tables on a server do.
 const DIFFERENT: u8 = 3;
 
 /// Stream processing without a cluster: sandboxed WASM plugins over Kafka, exactly once.
@@ -59,6 +60,8 @@ enum Command {
     Generate(generate::Args),
     #[command(subcommand)]
     Offsets(offsets::Command),
+    #[command(subcommand)]
+    Sql(sql::Command),
     Status(status::Args),
     Swap(swap::SwapArgs),
     Rollback(swap::RollbackArgs),
@@ -78,6 +81,7 @@ pub fn main() -> ExitCode {
         Command::Build(args) => build::run(&args),
         Command::Generate(args) => generate::run(&args),
         Command::Offsets(command) => offsets::run(&command),
+        Command::Sql(command) => sql::run(&command),
         Command::Status(args) => status::run(&args),
         Command::Swap(args) => swap::swap(&args),
         Command::Rollback(args) => swap::rollback(&args),

@@ -1,0 +1,129 @@
+//! Clickstream: what is distinct stays distinct over blocks, and a late event is in each of its windows.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
+
+use millstream::config::ClickstreamConfig;
+use millstream::source::write_clickstream;
+use serde_json::{Value, json};
+
+use super::{Place, shuffled};
+
+const RECORDS: usize = 20_000;
+const BLOCK_ROWS: usize = 700;
+const DAY_S: i64 = 86_400;
+
+/// Valid events of four days, each with what enriching adds.
+fn events() -> Vec<Value> {
+    let config = ClickstreamConfig::default();
+    let mut events = Vec::new();
+    for i in 0..RECORDS {
+        let mut value = Vec::new();
+        write_clickstream(&config, i as u64, &mut value);
+        let mut event: Value = serde_json::from_slice(&value).expect("valid JSON");
+        if event["user_id"].as_i64().is_some_and(|user| user < 0) {
+            continue;
+        }
+        // Three days and a bit, in no order.
+        event["timestamp"] = json!(config.start_time_s + (i as i64 * 7_919) % (3 * DAY_S + 1_000));
+        event["region"] = json!("somewhere");
+        event["schema_version"] = json!(2);
+        event["is_mobile"] = json!(event["device_type"] == "mobile");
+        event["_topic"] = json!("enriched_events");
+        event["_partition"] = json!(0);
+        event["_offset"] = json!(i);
+        events.push(event);
+    }
+    events
+}
+
+/// Inserts all blocks in disorder; each third is retried at once, each fifth after all others.
+fn insert_all(place: &Place, events: &[Value]) {
+    let rows: Vec<String> = events.iter().map(Value::to_string).collect();
+    let blocks: Vec<&[String]> = rows.chunks(BLOCK_ROWS).collect();
+    let order = shuffled(blocks.len());
+    let insert = |block: usize| place.insert("events", &format!("block {block}"), blocks[block]);
+    for block in &order {
+        insert(*block);
+        if block % 3 == 0 {
+            insert(*block);
+        }
+    }
+    order.iter().filter(|block| *block % 5 == 0).for_each(|block| insert(*block));
+}
+
+#[test]
+fn daily_active_users_and_averages_are_exact_over_blocks_retries_and_late_rows() {
+    let place = Place::shipped("clickstream", "events_db");
+    place.apply(&[]);
+    place.sql("SYSTEM STOP MERGES $.daily_active_users_states");
+    let events = events();
+    insert_all(&place, &events);
+    assert_eq!(place.sql("SELECT count() FROM $.events"), events.len().to_string());
+
+    let mut users: BTreeMap<(i64, &str), BTreeSet<i64>> = BTreeMap::new();
+    let mut windows: BTreeMap<(&str, i64), u32> = BTreeMap::new();
+    for event in &events {
+        let (time, country) = (event["timestamp"].as_i64().expect("a time"), event["country"].as_str().expect("text"));
+        users.entry((time / DAY_S, country)).or_default().insert(event["user_id"].as_i64().expect("an id"));
+        for back in 0..5 {
+            *windows.entry((country, time / 60 * 60 - back * 60)).or_default() += 1;
+        }
+    }
+    let mut expected = String::new();
+    for ((day, country), users) in &users {
+        let _ = writeln!(expected, "{day}\t{country}\t{}", users.len());
+    }
+    let dau = "SELECT toInt32(event_date) AS day, country, dau FROM $.daily_active_users_final ORDER BY day, country";
+    assert_eq!(place.sql(dau), expected.trim_end());
+    let raw = "SELECT toInt32(toDate(timestamp)) AS day, country, uniqExact(user_id) FROM $.events \
+               GROUP BY day, country ORDER BY day, country";
+    assert_eq!(place.sql(dau), place.sql(raw));
+    // The blocks are such that a count of each would be wrong.
+    assert_ne!(place.sql("SELECT count() FROM $.daily_active_users_states"), users.len().to_string());
+    place.sql("SYSTEM START MERGES $.daily_active_users_states");
+    place.sql("OPTIMIZE TABLE $.daily_active_users_states FINAL");
+    assert_eq!(place.sql("SELECT count() FROM $.daily_active_users_states"), users.len().to_string());
+    assert_eq!(place.sql(dau), expected.trim_end());
+
+    let mut expected = String::new();
+    for ((country, start), count) in &windows {
+        let _ = writeln!(expected, "{country}\t{start}\t{}\t{}", start + 300, f64::from(*count) / 5.0);
+    }
+    let averages = "SELECT country, toUnixTimestamp(window_start) AS start, toUnixTimestamp(window_end), \
+                    average_events FROM $.country_event_averages ORDER BY country, start";
+    assert_eq!(place.sql(averages), expected.trim_end());
+}
+
+#[test]
+fn a_window_that_is_corrected_replaces_and_does_not_add() {
+    let place = Place::shipped("clickstream", "events_db");
+    place.apply(&[]);
+    let row = |offset: u32, average: f64| {
+        json!({"country": "US", "window_start": 1_700_000_000, "window_end": 1_700_000_300, "average_events": average,
+               "_topic": "country_event_averages", "_partition": 0, "_offset": offset})
+        .to_string()
+    };
+    place.insert("country_event_averages_raw", "late", &[row(9, 2.5)]);
+    place.insert("country_event_averages_raw", "early", &[row(3, 1.5)]);
+    assert_eq!(place.sql("SELECT average_events FROM $.country_event_averages_raw FINAL"), "2.5");
+}
+
+#[test]
+fn events_of_every_age_and_dead_letters_of_every_kind_fit_their_tables() {
+    let place = Place::shipped("clickstream", "events_db");
+    place.apply(&[]);
+    let old = json!({"event_type": "page_view", "user_id": 1, "page_url": "/page/1",
+        "button_id": "fdbda434-0693-463c-bd22-c38957205c67", "timestamp": 1_700_000_000, "country": "US",
+        "device_type": null, "region": "americas", "schema_version": 2, "_topic": "t", "_partition": 0, "_offset": 1});
+    place.insert("events", "old", &[old.to_string()]);
+    assert_eq!(
+        place.sql("SELECT device_type, is_mobile, toString(timestamp) FROM $.events"),
+        "\\N\t\\N\t2023-11-14 22:13:20"
+    );
+    let bare = json!({"reason": "not JSON", "code": "invalid_json", "pipeline": "clickstream", "topic": "my_events",
+        "partition": 3, "offset": 5, "_topic": "dlq", "_partition": 0, "_offset": 1});
+    place.insert("dlq_table", "bare", &[bare.to_string()]);
+    let seen = "SELECT value, key, stage, plugin, timestamp, loaded_at > now() - 60 FROM $.dlq_table";
+    assert_eq!(place.sql(seen), "\\N\t\\N\t\\N\t\\N\t\\N\t1");
+}
