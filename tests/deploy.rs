@@ -27,6 +27,7 @@ fn promtool(args: &[&str]) {
 #[test]
 fn alerts_fire_when_they_should_and_only_then() {
     promtool(&["check", "config", "prometheus.yml"]);
+    promtool(&["check", "config", "compose.yml"]);
     let tests = ["rules/alerts_test.yml"];
     tests.iter().for_each(|test| promtool(&["test", "rules", test]));
     // Each alert has been seen to fire.
@@ -121,6 +122,77 @@ fn sql(system: &str) -> String {
     let folder = deploy().join("../sql").join(system);
     let files = std::fs::read_dir(&folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display()));
     files.map(|entry| std::fs::read_to_string(entry.expect("a file").path()).expect("text")).collect()
+}
+
+fn root() -> PathBuf {
+    deploy().join("..")
+}
+
+/// Containers can't be run here; what can be seen without them is checked.
+#[test]
+fn the_compose_file_is_sound_and_gives_no_password_away() {
+    let text = std::fs::read_to_string(root().join("docker-compose.yml")).expect("a compose file");
+    let provisioning =
+        ["datasources", "dashboards"].map(|kind| read(&format!("grafana/provisioning/{kind}/millstream.yaml")));
+    for yaml in provisioning.iter().chain([&text]) {
+        let events: Result<Vec<_>, _> = saphyr_parser::Parser::new_from_str(yaml).collect();
+        events.unwrap_or_else(|error| panic!("{error}"));
+    }
+    let lines: Vec<&str> = text.lines().map(str::trim).filter(|line| !line.starts_with('#')).collect();
+    for line in &lines {
+        // Everything that is mounted is there.
+        if let Some(mount) = line.strip_prefix("- ./") {
+            let path = mount.split(':').next().unwrap_or_default();
+            assert!(root().join(path).exists() && mount.ends_with(":ro"), "{line}");
+        }
+        // Images have a version with a patch level; our own is built.
+        if let Some(image) = line.strip_prefix("image: ").filter(|image| *image != "millstream-systems") {
+            let (_, tag) = image.rsplit_once(':').unwrap_or_else(|| panic!("{line}"));
+            assert!(
+                tag.trim_start_matches('v').split('.').filter(|part| part.parse::<u32>().is_ok()).count() >= 3,
+                "{line}"
+            );
+        }
+        // Nothing of ours is reached from another machine unless somebody wants it.
+        if let Some(ports) = line.strip_prefix("ports: ") {
+            assert!(ports.starts_with("[\"127.0.0.1:"), "{line}");
+        }
+        // A password comes from outside, and none is a default.
+        if let Some((_, value)) = line.split_once("PASSWORD: ") {
+            assert!(value.starts_with("${") && value.ends_with(":?set it in .env}"), "{line}");
+        }
+        // What containers run of ours is there.
+        if let Some(file) = line.split("/usr/share/millstream/").nth(1).filter(|_| line.starts_with("command: ")) {
+            let path = file.trim_end_matches(']').replace("pipelines/", "deploy/pipelines/");
+            assert!(root().join(path).exists(), "{line}");
+        }
+    }
+    let example = std::fs::read_to_string(root().join(".env.example")).expect("an example");
+    let variables = text.split("${").skip(1).filter_map(|rest| rest.split(":?").next());
+    for name in variables.collect::<BTreeSet<_>>() {
+        assert!(
+            example.lines().any(|line| line == format!("{name}=")),
+            "{name} is not in .env.example, or has a value"
+        );
+    }
+    // Whatever keeps running says whether it is well.
+    let services =
+        text.split("\nservices:\n").nth(1).and_then(|rest| rest.split("\nvolumes:\n").next()).expect("services");
+    for service in services.split("\n\n").filter(|service| service.contains("restart: unless-stopped")) {
+        assert!(service.contains("healthcheck:"), "{service}");
+    }
+}
+
+#[test]
+fn the_image_has_the_plugins_of_every_pipeline() {
+    let dockerfile = read("Dockerfile");
+    for entry in std::fs::read_dir(deploy().join("pipelines")).expect("pipelines") {
+        let text = std::fs::read_to_string(entry.expect("a pipeline").path()).expect("text");
+        for plugin in text.lines().filter_map(|line| line.trim().strip_prefix("plugin: ")) {
+            let name = plugin.rsplit('/').next().and_then(|file| file.strip_suffix(".wasm")).expect("a component");
+            assert!(dockerfile.contains(&format!(" {name} ")) || dockerfile.contains(&format!(" {name};")), "{name}");
+        }
+    }
 }
 
 #[test]

@@ -127,3 +127,49 @@ fn events_of_every_age_and_dead_letters_of_every_kind_fit_their_tables() {
     let seen = "SELECT value, key, stage, plugin, timestamp, loaded_at > now() - 60 FROM $.dlq_table";
     assert_eq!(place.sql(seen), "\\N\t\\N\t\\N\t\\N\t\\N\t1");
 }
+
+/// What Grafana's data source makes of its macros, for the whole of the events' time.
+fn expanded(sql: &str) -> String {
+    let (from, to) = ("toDateTime(1699990000)", "toDateTime(1999990000)");
+    let mut sql = sql.replace("$__fromTime", from).replace("$__toTime", to);
+    for (macro_name, form) in [
+        ("$__timeFilter(", format!("COLUMN >= {from} AND COLUMN <= {to}")),
+        ("$__timeInterval(", "toStartOfInterval(toDateTime(COLUMN), INTERVAL 60 second)".to_owned()),
+    ] {
+        while let Some(start) = sql.find(macro_name) {
+            let end = start + sql[start..].find(')').expect("its end");
+            let column = sql[start + macro_name.len()..end].to_owned();
+            sql.replace_range(start..=end, &form.replace("COLUMN", &column));
+        }
+    }
+    assert!(!sql.contains("$__"), "{sql}");
+    sql
+}
+
+#[test]
+fn every_query_of_the_dashboard_has_an_answer() {
+    let place = Place::shipped("clickstream", "events_db");
+    place.apply(&[]);
+    let events = events();
+    insert_all(&place, &events[..5_000]);
+    let letter = json!({"reason": "not JSON", "code": "invalid_json", "pipeline": "clickstream", "topic": "my_events",
+        "partition": 3, "offset": 5, "_topic": "dlq", "_partition": 0, "_offset": 1});
+    place.insert("dlq_table", "letter", &[letter.to_string()]);
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../deploy/grafana/clickstream.json");
+    let dashboard: Value = serde_json::from_str(&std::fs::read_to_string(path).expect("text")).expect("JSON");
+    let panels = dashboard["panels"].as_array().expect("panels");
+    assert_eq!(panels.len(), 10);
+    let mut answers = BTreeMap::new();
+    for panel in panels {
+        let sql = panel["targets"][0]["rawSql"].as_str().expect("SQL").replace("events_db.", "$.");
+        let answer = place.sql(&expanded(&sql));
+        assert!(!answer.is_empty() && answer != "0", "{panel}");
+        answers.insert(panel["title"].as_str().expect("a title"), answer);
+    }
+    assert_eq!(answers["Top 5 pages"].lines().count(), 5);
+    assert_eq!(answers["Event types"].lines().count(), 2);
+    // The rolling average is that of the view.
+    let view = place
+        .sql("SELECT window_end AS time, country, average_events FROM $.country_event_averages ORDER BY time, country");
+    assert_eq!(answers["Rolling average per country"], view);
+}
