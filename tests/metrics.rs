@@ -190,7 +190,9 @@ fn all_moves(stream: &Stream, before: &str) {
         let own = |line: &&str| line.split(['{', ' ']).next() == Some(name);
         text.lines().filter(own).map(str::to_owned).collect()
     };
-    for family in FAMILIES.iter().filter(|family| family.name != "millstream_quality_volume_ratio" && !family.name.starts_with("millstream_table_")) {
+    for family in FAMILIES.iter().filter(|family| {
+        family.name != "millstream_quality_volume_ratio" && !family.name.starts_with("millstream_table_")
+    }) {
         let name = match family.kind {
             Kind::Histogram => format!("{}_count", family.name),
             _ => family.sample_name(),

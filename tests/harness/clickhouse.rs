@@ -123,7 +123,9 @@ pub fn try_query(url: &str, sql: &str) -> Result<String, String> {
     if status == 200 { Ok(text) } else { Err(text) }
 }
 
-fn fault(url: &str, query: &str) {
+/// Has requests fail, or not any more: see the script.
+pub fn fault(url: &str, query: &str) {
+    let query = query.replace(' ', "%20").replace('`', "%60");
     let (status, _) = post(url, &format!("/_fault?{query}"), "").expect("the engine answers");
     assert_eq!(status, 200);
 }

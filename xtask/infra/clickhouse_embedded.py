@@ -18,7 +18,7 @@ next `count` requests whose SQL has `match` in it.
     delay   it waits before it runs
     drop    it runs and commits, then the socket is cut without an answer
     error   it runs and commits, then the answer is 503 with code 210
-    clear   no fault from now on, whatever was asked for before
+    clear   no fault from now on, whatever was asked for before; with `match`, none of those that have the same
 """
 import argparse, json, os, re, signal, struct, tempfile, threading, time, uuid, zlib
 from base64 import b64decode
@@ -183,7 +183,7 @@ class Handler(BaseHTTPRequestHandler):
         body = body_chunks(self.rfile, self.headers)
         if url.path == "/_fault":
             if args.get("mode") == "clear":
-                self.faults.clear()
+                self.faults[:] = [fault for fault in self.faults if args.get("match", fault["match"]) != fault["match"]]
             else:
                 self.faults.append({"count": 1, "match": "", "seconds": 1, **args})
         if url.path in ("/ping", "/replicas_status", "/_fault") or (self.command == "GET" and not args.get("query")):

@@ -14,7 +14,8 @@
 //! | --- | --- |
 //! | `plan` | what is committed before a block is sent |
 //! | `block` | encoded rows |
-//! | `task` | one partition's state: what to do next, pure |
+//! | `task`, `step` | one partition's state: what to do next, pure |
+//! | `table` | what is asked of the table, and what follows from the answers |
 //! | `rows` | records as rows and dead letters |
 //! | `sender` | the thread that talks to ClickHouse |
 //! | `letters` | dead letters and the offset, as one |
@@ -26,6 +27,8 @@ mod plan;
 mod readings;
 mod rows;
 mod sender;
+mod step;
+mod table;
 mod task;
 #[cfg(test)]
 mod tests;
@@ -38,24 +41,20 @@ use block::Limits;
 use letters::{Letters, Outcome};
 pub use readings::{DrainReadings, DrainState};
 use rows::RowEncoder;
-use sender::{Ask, Sender, Target, Told, Trouble};
-use task::{Action, Sent, Task};
+use sender::{Ask, Sender, Target};
+use step::Action;
+use task::Task;
 
-use crate::clickhouse::{BlockId, Encoder};
 use crate::config::{ClickHouseConfig, Delivery};
 use crate::kafka::{KafkaError, ProducerSettings};
 use crate::record::{Batch, Place};
 use crate::source::{Event, KafkaSource, SourceError, Start};
-use crate::task::DeadLetterLabels;
 
 /// The longest that a poll waits where nothing is due sooner, and where an answer of ClickHouse is awaited.
 const POLL_WAIT_MS: u64 = 100;
 const ANSWER_WAIT_MS: u64 = 5;
 /// How long a partition that is given up waits for a block that is on its way.
 const REVOKE_WAIT: Duration = Duration::from_secs(3);
-/// How often a table that can't be had is asked for again, and one that is there is looked over for new columns.
-const TROUBLE_INTERVAL_MS: u64 = 1_000;
-const DESCRIBE_INTERVAL_MS: u64 = 15_000;
 /// The least bytes of a block, however many partitions share the memory.
 const BLOCK_BYTES_MIN: usize = 256 << 10;
 /// Blocks of a partition that may be in memory: one is filled, one waits, one is sent.
@@ -128,6 +127,8 @@ pub struct Drain {
     describing: bool,
     describe_at_ms: u64,
     /// Why the table can't be had.
+    table_trouble: Option<String>,
+    /// Why blocks do not go in.
     trouble: Option<String>,
     events: Vec<Event>,
     readings: DrainReadings,
@@ -153,6 +154,7 @@ impl Drain {
             paused: false,
             describing: false,
             describe_at_ms: 0,
+            table_trouble: None,
             trouble: None,
             events: Vec::new(),
             readings,
@@ -162,7 +164,8 @@ impl Drain {
     /// What it has done and measured, as of now.
     pub fn readings(&mut self) -> DrainReadings {
         let stopped = self.tasks.values().find_map(Task::stopped);
-        self.readings.state = match (stopped, &self.trouble, &self.target) {
+        let trouble = self.table_trouble.as_ref().or(self.trouble.as_ref());
+        self.readings.state = match (stopped, trouble, &self.target) {
             (Some(why), ..) => DrainState::Stopped(why.to_owned()),
             (None, Some(why), _) => DrainState::Waiting(why.clone()),
             (None, None, None) => DrainState::Starting,
@@ -203,7 +206,6 @@ impl Drain {
                 self.hear(told, now_ms)?;
             }
         }
-        self.tasks.clear();
         Ok(())
     }
 
@@ -316,105 +318,6 @@ impl Drain {
         self.tasks.values_mut().for_each(|task| task.set_block_bytes(bytes));
     }
 
-    /// Asks for the table: at first, when it can't be had, and now and then for its columns.
-    fn describe(&mut self, now_ms: u64) -> Result<(), DrainError> {
-        if self.describing || now_ms < self.describe_at_ms {
-            return Ok(());
-        }
-        self.describing = true;
-        self.sender.ask(Ask::Describe)
-    }
-
-    fn described(&mut self, answer: Result<Arc<Target>, Trouble>, now_ms: u64) {
-        self.describing = false;
-        match answer {
-            Ok(target) => {
-                self.describe_at_ms = now_ms + DESCRIBE_INTERVAL_MS;
-                self.clear_trouble();
-                let is_new = self.target.as_ref().is_none_or(|old| {
-                    (&old.table.schema_digest, &old.table.uuid) != (&target.table.schema_digest, &target.table.uuid)
-                });
-                if is_new {
-                    self.adopt(&target);
-                }
-                self.target = Some(target);
-            }
-            Err(Trouble::Passing(why)) => {
-                self.describe_at_ms = now_ms + TROUBLE_INTERVAL_MS;
-                self.note_trouble(why);
-            }
-            Err(Trouble::Wrong(why)) => {
-                self.describe_at_ms = now_ms + DESCRIBE_INTERVAL_MS;
-                self.note_trouble(why);
-            }
-        }
-    }
-
-    /// Encodes for the table as it is now.
-    fn adopt(&mut self, target: &Target) {
-        let encoder = match Encoder::new(&target.table, &self.settings.table) {
-            Ok(encoder) => encoder,
-            Err(why) => return self.note_trouble(why.to_string()),
-        };
-        let output = &self.settings.output;
-        let labels = DeadLetterLabels {
-            pipeline: self.settings.pipeline.clone(),
-            stages: vec![(format!("table:{output}"), String::new())],
-        };
-        let (bytes, of_dead_letters) = (self.settings.letter_bytes_max, self.settings.of_dead_letters);
-        self.encoder = Some(RowEncoder::new(&target.table, encoder, labels, bytes, of_dead_letters));
-        if self.target.is_some() {
-            tracing::info!(output, "the table has changed; what is not sent yet is encoded anew");
-        }
-        self.tickets.clear();
-        self.tasks.values_mut().for_each(Task::restart_encoding);
-    }
-
-    fn hear(&mut self, told: Told, now_ms: u64) -> Result<(), DrainError> {
-        match told {
-            Told::Described(answer) => self.described(answer, now_ms),
-            Told::Looked { ticket, found } => {
-                self.readings.doubts += 1;
-                let found = found.map_err(|why| self.note_trouble(why)).ok();
-                if let Some(task) = self.asker(ticket) {
-                    task.looked(found, now_ms);
-                }
-            }
-            Told::Sent { ticket, bytes, sent, time } => {
-                match &sent {
-                    Sent::Done => {
-                        self.readings.insert_time.record_time(time);
-                        self.clear_trouble();
-                    }
-                    Sent::Refused(why) => tracing::warn!(output = self.settings.output, "{why}"),
-                    Sent::Unknown(why) | Sent::NotYet(why) | Sent::Stuck(why) | Sent::OtherTable(why) => {
-                        self.readings.retries += 1;
-                        self.note_trouble(why.clone());
-                    }
-                }
-                if let Some(task) = self.asker(ticket)
-                    && task.sent(bytes, sent, now_ms)
-                {
-                    self.describe_at_ms = now_ms;
-                }
-            }
-        }
-        Ok(())
-    }
-
-    /// The task that still waits for the answer of this number.
-    fn asker(&mut self, ticket: u64) -> Option<&mut Task> {
-        let place = self.tickets.iter().find(|(_, asked)| **asked == ticket)?.0.clone();
-        self.tickets.remove(&place);
-        self.tasks.get_mut(&place)
-    }
-
-    fn ticket(&mut self, place: &Place) -> u64 {
-        self.last_ticket += 1;
-        self.tickets.insert(place.clone(), self.last_ticket);
-        self.last_ticket
-    }
-
     fn act(&mut self, now_ms: u64, all: bool) -> Result<(), DrainError> {
         let places: Vec<Place> = self.tasks.keys().cloned().collect();
         places.iter().try_for_each(|place| self.act_on(place, now_ms, all))
@@ -506,24 +409,6 @@ impl Drain {
         committed.is_ok_and(|offsets| offsets.first().copied().flatten() == Some(offset))
     }
 
-    fn token(&self, place: &Place, first: i64, last: i64) -> String {
-        let Some(target) = &self.target else { return String::new() };
-        let settings = &self.settings;
-        let block = BlockId {
-            cluster_id: &settings.cluster_id,
-            topic_id: &settings.topic_id,
-            partition: place.partition,
-            first_offset: first,
-            last_offset: last,
-            group: &settings.group,
-            pipeline: &settings.pipeline,
-            output: &settings.output,
-            table_uuid: &target.table.uuid,
-            replay_epoch: settings.table.replay_epoch,
-        };
-        block.token()
-    }
-
     /// Leaves partitions alone whose blocks wait, and goes on with those that have room again.
     fn throttle(&mut self) -> Result<(), DrainError> {
         if self.paused {
@@ -532,19 +417,6 @@ impl Drain {
         let full: Vec<Place> =
             self.tasks.values().filter(|task| task.is_full()).map(|task| task.place.clone()).collect();
         Ok(self.source.hold(&full)?)
-    }
-
-    fn note_trouble(&mut self, why: String) {
-        if self.trouble.as_ref() != Some(&why) {
-            tracing::warn!(output = self.settings.output, "nothing goes into the table for now: {why}");
-            self.trouble = Some(why);
-        }
-    }
-
-    fn clear_trouble(&mut self) {
-        if self.trouble.take().is_some() {
-            tracing::info!(output = self.settings.output, "the table takes rows again");
-        }
     }
 }
 

@@ -1,6 +1,6 @@
 //! Records as rows and dead letters, with the clickhouse room's encoder.
 
-use super::task::{Encode, Encoded};
+use super::step::{Encode, Encoded};
 use crate::clickhouse::{Encoder, Lineage, Table, dead_letter_json};
 use crate::pipeline::DeadRow;
 use crate::record::{Batch, Rows};

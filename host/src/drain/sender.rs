@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, SyncSender};
 use std::time::{Duration, Instant};
 
-use super::task::{Found, Sent};
+use super::step::{Found, Sent};
 use super::{DrainError, wall_ms};
 use crate::clickhouse::{
     CheckError, Client, ClientError, Connection, Encoder, Guarantee, Insert, InsertError, ServerSettings, Table,

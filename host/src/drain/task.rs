@@ -8,7 +8,8 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use super::block::{Block, Limits};
 use super::plan::Plan;
-use crate::record::{Batch, Place, Rows};
+use super::step::{Action, Encode, Encoded, Found, Sent};
+use crate::record::{Batch, Place};
 
 /// Between tries; doubled from the first to the last.
 const BACKOFF_MS: (u64, u64) = (100, 10_000);
@@ -16,100 +17,6 @@ const BACKOFF_MS: (u64, u64) = (100, 10_000);
 const STUCK_TRIES_MAX: u32 = 36;
 /// Full blocks that may wait for the one that is being sent.
 const SEALED_MAX: usize = 1;
-
-/// What to do next for a partition.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Action {
-    /// Commit this plan with the offset that the block begins at.
-    Plan {
-        /// The offset.
-        first: i64,
-        /// The plan.
-        plan: Plan,
-    },
-    /// Look at the table: how many rows of these offsets it has, and how many blocks it has taken since.
-    Look {
-        /// The first offset.
-        first: i64,
-        /// The last.
-        last: i64,
-    },
-    /// Send the block, whose bytes come back with the answer.
-    Send {
-        /// The first offset.
-        first: i64,
-        /// The last.
-        last: i64,
-        /// The rows.
-        bytes: Vec<u8>,
-    },
-    /// Commit the block's end and its dead letters.
-    Commit,
-    /// Read again from this offset.
-    Reread(i64),
-}
-
-/// What a record becomes.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Encoded {
-    /// A row, which was appended.
-    Row,
-    /// Nothing: it has no value.
-    Tombstone,
-    /// A dead letter.
-    Unfit {
-        /// Short name of the reason, for counters.
-        code: &'static str,
-        /// The reason, for people.
-        why: String,
-    },
-}
-
-/// Turns records into rows, and those that do not fit into dead letters.
-pub(super) trait Encode {
-    /// Appends one record's row to `out`, or says why there is none.
-    fn row(&mut self, batch: &Batch, row: usize, out: &mut Vec<u8>) -> Encoded;
-    /// Appends the dead letter of a record.
-    fn dead_letter(&mut self, batch: &Batch, row: usize, code: &'static str, why: &str, to: &mut Rows);
-    /// Digests of the schema and of the rules that rows follow from, and the table's UUID.
-    fn digests(&self) -> (String, String, String);
-}
-
-/// What came of sending a block.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Sent {
-    /// The rows are in the table.
-    Done,
-    /// The rows are in, or not; the same again.
-    Unknown(String),
-    /// The rows are not in; the same again.
-    NotYet(String),
-    /// The table may have the rows, and something behind it fails: the same again, but not for ever.
-    Stuck(String),
-    /// A row is refused, and nothing was written.
-    Refused(String),
-    /// The table is gone, or has other columns now; nothing was written.
-    OtherTable(String),
-}
-
-/// What the table says of a block in doubt.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Found {
-    /// Rows with the block's coordinates; `None` where the table has no lineage columns.
-    pub(super) rows: Option<u64>,
-    /// True where all rows of a block become visible at once, so that one row vouches for all.
-    pub(super) atomic: bool,
-    /// The count of blocks now.
-    pub(super) blocks: u64,
-    /// How many blocks the server remembers, and for how long.
-    pub(super) window_blocks: u64,
-    /// See `window_blocks`.
-    pub(super) window_ms: u64,
-    /// The wall clock, in milliseconds since 1970 UTC.
-    pub(super) now_ms: u64,
-    /// True while the server is still at work on an insert under the block's token.
-    pub(super) running: bool,
-}
 
 /// A block between its plan and its commit.
 #[derive(Clone, Debug)]
@@ -440,7 +347,7 @@ impl Task {
         match sent {
             Sent::Done => (current.stage, current.tries, current.retry_at_ms) = (Stage::Sent, 0, 0),
             Sent::Unknown(_) => {
-                (current.in_doubt, current.looked) = (true, false);
+                (current.in_doubt, current.looked) = (self.exactly_once, false);
                 current.back_off(now_ms);
             }
             Sent::NotYet(_) => {
@@ -453,7 +360,7 @@ impl Task {
                 self.stop(why);
             }
             Sent::Stuck(_) => {
-                (current.in_doubt, current.looked) = (true, false);
+                (current.in_doubt, current.looked) = (self.exactly_once, false);
                 current.back_off(now_ms);
             }
             Sent::OtherTable(_) => {

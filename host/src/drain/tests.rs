@@ -3,7 +3,8 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use super::block::Limits;
-use super::task::{Action, Encode, Encoded, Found, Sent, Task};
+use super::step::{Action, Encode, Encoded, Found, Sent};
+use super::task::Task;
 use crate::memory::Chance;
 use crate::record::{Batch, Place, Rows};
 

@@ -138,20 +138,29 @@ fn work(
     result
 }
 
+/// True where there is nothing more to wait for: what a run that `ends` has put into topics still goes on to the tables,
+/// and one that does not end goes on for as long as any of them takes rows.
+pub(super) fn are_over(drains: &mut [Running], ends: bool) -> Result<bool, RunError> {
+    if !ends {
+        return Ok(drains.iter().all(|drain| drain.thread.is_finished()));
+    }
+    for drain in drains {
+        if !drain.is_done()? {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
 impl Running {
     /// True once all that its topic held when this was first asked is in the table, or it does nothing more.
-    pub(super) fn is_done(&mut self) -> Result<bool, RunError> {
+    fn is_done(&mut self) -> Result<bool, RunError> {
         let ends = match &mut self.ends {
             Some(ends) => ends,
             none => none.insert(Ends::new(&self.feed.connection, &self.feed.topic, &self.feed.group)?),
         };
         let is_stopped = matches!(lock(&self.shown).state, DrainState::Stopped(_));
         Ok(is_stopped || self.thread.is_finished() || ends.reached()?)
-    }
-
-    /// True where it ended by itself.
-    pub(super) fn has_failed(&self) -> bool {
-        self.thread.is_finished()
     }
 
     /// Has it bring in what it has taken, and end.

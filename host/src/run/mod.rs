@@ -24,6 +24,7 @@ pub use swap::{
 };
 
 use crate::config::{Config, SourceConfig};
+use crate::drain::DrainReadings;
 use crate::http::{Server, Service};
 use crate::worker::Readings;
 
@@ -54,10 +55,7 @@ pub fn run(config: &Config, options: &RunOptions) -> Result<Report, RunError> {
     let cluster = cluster::prepare(config)?;
     sight.see_cluster(&cluster);
     let direct = drains::is_direct(config);
-    let workers = match direct {
-        true => Vec::new(),
-        false => workers::start(config, swapper.chains(), &cluster, &options.stop, (started, &sight))?,
-    };
+    let workers = workers::start(config, swapper.chains(), &cluster, &options.stop, (started, &sight))?;
     let mut drains = drains::start(config, &cluster, (started, &sight))?;
     swapper.expect(workers.len());
     tracing::info!(
@@ -77,16 +75,12 @@ pub fn run(config: &Config, options: &RunOptions) -> Result<Report, RunError> {
     let mut screen = options.progress.then(|| progress::Screen::new(&prepared));
     let mut reached = false;
     loop {
-        if workers.iter().all(|worker| worker.thread.is_finished()) {
-            let told_to = options.stop.load(Ordering::Relaxed) && !reached;
-            // What a run that ends by itself has put into topics still goes on to the tables.
-            let is_over = match direct && !options.until_end {
-                true => drains.iter().all(drains::Running::has_failed),
-                false => drains.iter_mut().try_fold(true, |over, drain| Ok::<_, RunError>(drain.is_done()? && over))?,
-            };
-            if told_to || is_over {
-                break;
-            }
+        let told_to = options.stop.load(Ordering::Relaxed) && !reached;
+        let ends_by_itself = !direct || options.until_end;
+        if workers.iter().all(|worker| worker.thread.is_finished())
+            && (told_to || drains::are_over(&mut drains, ends_by_itself)?)
+        {
+            break;
         }
         std::thread::sleep(WATCH_INTERVAL);
         let progress = collect(&workers);
@@ -114,6 +108,11 @@ pub fn run(config: &Config, options: &RunOptions) -> Result<Report, RunError> {
     if let Some(screen) = &mut screen {
         screen.draw(&last);
     }
+    join(workers, drains).map(|tables| Report::new(&prepared, last, tables))
+}
+
+/// Waits for the end of all threads, of which the drains are told to bring in what they have taken; the first error counts.
+fn join(workers: Vec<workers::Running>, drains: Vec<drains::Running>) -> Result<Vec<DrainReadings>, RunError> {
     let mut first_error = None;
     for worker in workers {
         match worker.thread.join() {
@@ -130,7 +129,7 @@ pub fn run(config: &Config, options: &RunOptions) -> Result<Report, RunError> {
             Err(why) => first_error = first_error.or(Some(why)),
         }
     }
-    first_error.map_or_else(|| Ok(Report::new(&prepared, last, tables)), Err)
+    first_error.map_or(Ok(tables), Err)
 }
 
 fn collect(workers: &[workers::Running]) -> Progress {

@@ -15,6 +15,7 @@ use crate::task::ErrorBudget;
 use crate::worker::{Chains, CommitPolicy, Shared, Step, Worker, WorkerError};
 
 use super::cluster::{self, ClusterReport};
+use super::drains;
 use super::{Progress, Published, RunError, Sight, Worked, lock};
 
 /// The most workers that are started unless the configuration says otherwise.
@@ -44,6 +45,9 @@ pub(super) fn start(
     stop: &Arc<AtomicBool>,
     (started, sight): (Instant, &Arc<Sight>),
 ) -> Result<Vec<Running>, RunError> {
+    if drains::is_direct(config) {
+        return Ok(Vec::new());
+    }
     let count = count(config, cluster);
     let memory = Memory::divide(config, count);
     tracing::info!(

@@ -1,0 +1,156 @@
+//! What a drain asks of its table, and what follows from the answers.
+
+use std::sync::Arc;
+
+use super::Drain;
+use super::DrainError;
+use super::rows::RowEncoder;
+use super::sender::{Ask, Target, Told, Trouble};
+use super::step::Sent;
+use super::task::Task;
+use crate::clickhouse::{BlockId, Encoder};
+use crate::record::Place;
+use crate::task::DeadLetterLabels;
+
+/// How often a table that can't be had is asked for again, and one that is there is looked over for new columns.
+const TROUBLE_INTERVAL_MS: u64 = 1_000;
+const DESCRIBE_INTERVAL_MS: u64 = 15_000;
+
+impl Drain {
+    /// Asks for the table: at first, when it can't be had, and now and then for its columns.
+    pub(super) fn describe(&mut self, now_ms: u64) -> Result<(), DrainError> {
+        if self.describing || now_ms < self.describe_at_ms {
+            return Ok(());
+        }
+        self.describing = true;
+        self.sender.ask(Ask::Describe)
+    }
+
+    pub(super) fn described(&mut self, answer: Result<Arc<Target>, Trouble>, now_ms: u64) {
+        self.describing = false;
+        match answer {
+            Ok(target) => {
+                self.describe_at_ms = now_ms + DESCRIBE_INTERVAL_MS;
+                self.table_trouble = None;
+                let is_new = self.target.as_ref().is_none_or(|old| {
+                    (&old.table.schema_digest, &old.table.uuid) != (&target.table.schema_digest, &target.table.uuid)
+                });
+                if is_new {
+                    self.adopt(&target);
+                }
+                self.target = Some(target);
+            }
+            Err(Trouble::Passing(why)) => {
+                self.describe_at_ms = now_ms + TROUBLE_INTERVAL_MS;
+                self.note_table_trouble(why);
+            }
+            Err(Trouble::Wrong(why)) => {
+                self.describe_at_ms = now_ms + DESCRIBE_INTERVAL_MS;
+                self.note_table_trouble(why);
+            }
+        }
+    }
+
+    /// Encodes for the table as it is now.
+    pub(super) fn adopt(&mut self, target: &Target) {
+        let encoder = match Encoder::new(&target.table, &self.settings.table) {
+            Ok(encoder) => encoder,
+            Err(why) => return self.note_table_trouble(why.to_string()),
+        };
+        let output = &self.settings.output;
+        let labels = DeadLetterLabels {
+            pipeline: self.settings.pipeline.clone(),
+            stages: vec![(format!("table:{output}"), String::new())],
+        };
+        let (bytes, of_dead_letters) = (self.settings.letter_bytes_max, self.settings.of_dead_letters);
+        self.encoder = Some(RowEncoder::new(&target.table, encoder, labels, bytes, of_dead_letters));
+        if self.target.is_some() {
+            tracing::info!(output, "the table has changed; what is not sent yet is encoded anew");
+        }
+        self.tickets.clear();
+        self.tasks.values_mut().for_each(Task::restart_encoding);
+    }
+
+    pub(super) fn hear(&mut self, told: Told, now_ms: u64) -> Result<(), DrainError> {
+        match told {
+            Told::Described(answer) => self.described(answer, now_ms),
+            Told::Looked { ticket, found } => {
+                self.readings.doubts += 1;
+                let found = found.map_err(|why| self.note_trouble(why)).ok();
+                if let Some(task) = self.asker(ticket) {
+                    task.looked(found, now_ms);
+                }
+            }
+            Told::Sent { ticket, bytes, sent, time } => {
+                match &sent {
+                    Sent::Done => {
+                        self.readings.insert_time.record_time(time);
+                        self.clear_trouble();
+                    }
+                    Sent::Refused(why) => tracing::warn!(output = self.settings.output, "{why}"),
+                    Sent::Unknown(why) | Sent::NotYet(why) | Sent::Stuck(why) | Sent::OtherTable(why) => {
+                        self.readings.retries += 1;
+                        self.note_trouble(why.clone());
+                    }
+                }
+                if let Some(task) = self.asker(ticket)
+                    && task.sent(bytes, sent, now_ms)
+                {
+                    self.describe_at_ms = now_ms;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The task that still waits for the answer of this number.
+    pub(super) fn asker(&mut self, ticket: u64) -> Option<&mut Task> {
+        let place = self.tickets.iter().find(|(_, asked)| **asked == ticket)?.0.clone();
+        self.tickets.remove(&place);
+        self.tasks.get_mut(&place)
+    }
+
+    pub(super) fn ticket(&mut self, place: &Place) -> u64 {
+        self.last_ticket += 1;
+        self.tickets.insert(place.clone(), self.last_ticket);
+        self.last_ticket
+    }
+
+    pub(super) fn token(&self, place: &Place, first: i64, last: i64) -> String {
+        let Some(target) = &self.target else { return String::new() };
+        let settings = &self.settings;
+        let block = BlockId {
+            cluster_id: &settings.cluster_id,
+            topic_id: &settings.topic_id,
+            partition: place.partition,
+            first_offset: first,
+            last_offset: last,
+            group: &settings.group,
+            pipeline: &settings.pipeline,
+            output: &settings.output,
+            table_uuid: &target.table.uuid,
+            replay_epoch: settings.table.replay_epoch,
+        };
+        block.token()
+    }
+
+    pub(super) fn note_table_trouble(&mut self, why: String) {
+        if self.table_trouble.as_ref() != Some(&why) {
+            tracing::warn!(output = self.settings.output, "the table can't be used: {why}");
+            self.table_trouble = Some(why);
+        }
+    }
+
+    pub(super) fn note_trouble(&mut self, why: String) {
+        if self.trouble.as_ref() != Some(&why) {
+            tracing::warn!(output = self.settings.output, "nothing goes into the table for now: {why}");
+            self.trouble = Some(why);
+        }
+    }
+
+    pub(super) fn clear_trouble(&mut self) {
+        if self.trouble.take().is_some() {
+            tracing::info!(output = self.settings.output, "the table takes rows again");
+        }
+    }
+}
