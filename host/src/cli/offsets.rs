@@ -8,8 +8,9 @@ use anyhow::{Context, Result};
 
 use super::kafka::{TIMEOUT, source};
 use super::{Mistake, logs};
-use crate::config::{Config, KafkaSourceConfig, Start, parse_start};
-use crate::kafka::{Admin, Partition, Position};
+use crate::config::{Config, Start, parse_start};
+use crate::kafka::{Admin, Connection, Partition, Position};
+use crate::run::feeds;
 
 /// Shows or moves the offsets of a pipeline's group.
 #[derive(Debug, clap::Subcommand)]
@@ -18,6 +19,9 @@ pub(super) enum Command {
     Show {
         /// The pipeline's file
         file: PathBuf,
+        /// The group that brings this output's records into its table, instead of the source's
+        #[arg(long)]
+        output: Option<String>,
     },
     /// Moves the group; it must be stopped. Without --execute nothing is changed, only shown.
     Reset {
@@ -26,6 +30,9 @@ pub(super) enum Command {
         /// earliest, latest, a time such as 2026-03-01T10:00:00Z, or an offset
         #[arg(long)]
         to: String,
+        /// The group that brings this output's records into its table, instead of the source's
+        #[arg(long)]
+        output: Option<String>,
         /// A partition to move, instead of all; may be repeated
         #[arg(long)]
         partition: Vec<i32>,
@@ -42,6 +49,34 @@ enum Target {
     Offset(i64),
 }
 
+/// A group on a topic.
+struct Group {
+    connection: Connection,
+    brokers: String,
+    topic: String,
+    group: String,
+}
+
+impl Group {
+    /// The source's, or the one that feeds the table of `output`.
+    fn of(config: &Config, output: Option<&str>) -> Result<Self> {
+        let Some(output) = output else {
+            let (source, connection) = source(config)?;
+            let (topic, group) = (source.topic.clone(), source.group.clone());
+            return Ok(Self { connection, brokers: source.connection.brokers.clone(), topic, group });
+        };
+        let feeds = feeds(config);
+        let Some(feed) = feeds.iter().find(|feed| feed.output == output) else {
+            let known: Vec<&str> = feeds.iter().map(|feed| feed.output.as_str()).collect();
+            let known = if known.is_empty() { "none has".to_owned() } else { known.join(", ") };
+            return Err(Mistake(format!("--output {output}: it has no table; outputs with one: {known}")).into());
+        };
+        let connection = Connection::from(&feed.connection);
+        let (topic, group) = (feed.topic.clone(), feed.group.clone());
+        Ok(Self { connection, brokers: feed.connection.brokers.clone(), topic, group })
+    }
+}
+
 /// What is known of a partition.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Line {
@@ -54,16 +89,15 @@ struct Line {
 pub(super) fn run(command: &Command) -> Result<ExitCode> {
     logs::start_quiet();
     match command {
-        Command::Show { file } => {
-            let config = Config::load(file)?;
-            let (source, connection) = source(&config)?;
-            let lines = lines(source, &mut Admin::new(&connection)?)?;
-            show(source, &lines, &[])?;
+        Command::Show { file, output } => {
+            let group = Group::of(&Config::load(file)?, output.as_deref())?;
+            let lines = lines(&group, &mut Admin::new(&group.connection)?)?;
+            show(&group, &lines, &[])?;
         }
-        Command::Reset { file, to, partition, execute } => {
+        Command::Reset { file, to, output, partition, execute } => {
             let target = parse_target(to)?;
-            let config = Config::load(file)?;
-            reset(&config, target, partition, *execute)?;
+            let group = Group::of(&Config::load(file)?, output.as_deref())?;
+            reset(&group, target, partition, *execute)?;
         }
     }
     Ok(ExitCode::SUCCESS)
@@ -76,14 +110,14 @@ fn parse_target(text: &str) -> Result<Target, Mistake> {
     })
 }
 
-fn lines(source: &KafkaSourceConfig, admin: &mut Admin) -> Result<Vec<Line>> {
-    let topic = source.topic.as_str();
-    let doing = || format!("can't read the topic {topic} on {}", source.connection.brokers);
+fn lines(of: &Group, admin: &mut Admin) -> Result<Vec<Line>> {
+    let topic = of.topic.as_str();
+    let doing = || format!("can't read the topic {topic} on {}", of.brokers);
     admin.cluster_id(TIMEOUT).with_context(doing)?;
     let answer = admin.describe_topics(&[topic], TIMEOUT).with_context(doing)?.pop();
     let partitions = answer.transpose().with_context(doing)?.map_or(0, |info| info.partitions);
     let places: Vec<Partition> = (0..partitions).map(|partition| Partition::new(topic, partition)).collect();
-    let committed = admin.group_offsets(&source.group, &places, TIMEOUT).with_context(doing)?;
+    let committed = admin.group_offsets(&of.group, &places, TIMEOUT).with_context(doing)?;
     let line = |(place, committed): (Partition, Option<Position>)| {
         let (first, end) = admin.watermarks(&place, TIMEOUT)?;
         Ok(Line { place, first, committed: committed.map(|position| position.offset), end })
@@ -91,21 +125,18 @@ fn lines(source: &KafkaSourceConfig, admin: &mut Admin) -> Result<Vec<Line>> {
     places.into_iter().zip(committed).map(line).collect()
 }
 
-fn reset(config: &Config, target: Target, partitions: &[i32], execute: bool) -> Result<()> {
-    let (source, connection) = source(config)?;
-    let mut admin = Admin::new(&connection)?;
-    let mut lines = lines(source, &mut admin)?;
+fn reset(of: &Group, target: Target, partitions: &[i32], execute: bool) -> Result<()> {
+    let mut admin = Admin::new(&of.connection)?;
+    let mut lines = lines(of, &mut admin)?;
     if let Some(missing) = partitions.iter().find(|wanted| !lines.iter().any(|line| line.place.partition == **wanted)) {
-        return Err(
-            Mistake(format!("--partition {missing}: the topic {} has none of that number", source.topic)).into()
-        );
+        return Err(Mistake(format!("--partition {missing}: the topic {} has none of that number", of.topic)).into());
     }
     lines.retain(|line| partitions.is_empty() || partitions.contains(&line.place.partition));
     let to = offsets(&admin, &lines, target)?;
-    show(source, &lines, &to)?;
-    let group = admin.group_state(&source.group, TIMEOUT)?;
+    show(of, &lines, &to)?;
+    let group = admin.group_state(&of.group, TIMEOUT)?;
     if !group.is_empty() {
-        let (name, members, state) = (&source.group, group.members, &group.state);
+        let (name, members, state) = (&of.group, group.members, &group.state);
         anyhow::bail!("the group {name} has {members} members ({state}): stop the pipeline first. Nothing was changed");
     }
     if !execute {
@@ -113,8 +144,8 @@ fn reset(config: &Config, target: Target, partitions: &[i32], execute: bool) -> 
         return Ok(());
     }
     let positions: Vec<Position> = lines.iter().zip(&to).map(|(line, offset)| line.place.at(*offset)).collect();
-    admin.set_group_offsets(&source.group, &positions, TIMEOUT)?;
-    writeln!(std::io::stdout(), "the group {} was moved", source.group)?;
+    admin.set_group_offsets(&of.group, &positions, TIMEOUT)?;
+    writeln!(std::io::stdout(), "the group {} was moved", of.group)?;
     Ok(())
 }
 
@@ -140,10 +171,10 @@ fn offsets(admin: &Admin, lines: &[Line], target: Target) -> Result<Vec<i64>> {
     }
 }
 
-fn show(source: &KafkaSourceConfig, lines: &[Line], to: &[i64]) -> Result<()> {
+fn show(of: &Group, lines: &[Line], to: &[i64]) -> Result<()> {
     let mut out = std::io::stdout().lock();
     let new = if to.is_empty() { "" } else { "new" };
-    writeln!(out, "group {} on topic {}", source.group, source.topic)?;
+    writeln!(out, "group {} on topic {}", of.group, of.topic)?;
     writeln!(out, "{:>9} {:>14} {:>14} {:>14} {:>14} {new:>14}", "partition", "first", "committed", "end", "lag")?;
     for (i, Line { place, first, committed, end }) in lines.iter().enumerate() {
         let lag = (end - committed.unwrap_or(*first).max(*first)).max(0);

@@ -10,7 +10,7 @@ use anyhow::Result;
 use super::logs;
 use crate::config::{Config, Delivery, GenerateConfig, SinkConfig, SourceConfig, Start};
 use crate::plugin::Descriptor;
-use crate::run::{ClusterReport, Prepared, check_cluster};
+use crate::run::{ClusterReport, Prepared, check_cluster, check_tables, feeds};
 
 /// Checks a pipeline's file, its plugins and that they fit each other; with --connect, the servers too.
 #[derive(Debug, clap::Args)]
@@ -37,6 +37,7 @@ pub(super) fn run(args: &Args) -> Result<ExitCode> {
         }
         if args.connect {
             text += &cluster(&check_cluster(&config)?);
+            text += &tables(&check_tables(&config)?);
         }
         write!(std::io::stdout(), "{text}")?;
     }
@@ -55,6 +56,25 @@ fn summary(config: &Config) -> String {
     let _ = writeln!(text, "  {:<14}{}", "source", source(&config.source));
     for (name, sink) in outputs.chain([("dead letters", &config.dead_letters.to)]) {
         let _ = writeln!(text, "  {name:<14}{}", place(sink));
+    }
+    for feed in feeds(config) {
+        let (output, topic, table) = (&feed.output, &feed.topic, &feed.table);
+        let _ = writeln!(
+            text,
+            "  {output:<14}table {}.{} on {}, from topic {topic}",
+            table.database, table.table, table.url
+        );
+    }
+    text
+}
+
+fn tables(checked: &[(String, Vec<String>)]) -> String {
+    let mut text = String::new();
+    for (output, notes) in checked {
+        let _ = writeln!(text, "  {output:<14}its table takes rows as configured");
+        for note in notes {
+            let _ = writeln!(text, "    note: {note}");
+        }
     }
     text
 }

@@ -42,6 +42,7 @@ use letters::{Letters, Outcome};
 pub use readings::{DrainReadings, DrainState};
 use rows::RowEncoder;
 use sender::{Ask, Sender, Target};
+pub use sender::{Trouble, check_table};
 use step::Action;
 use task::Task;
 

@@ -39,8 +39,8 @@ pub(super) enum Told {
 }
 
 /// Why there is no table to insert into.
-#[derive(Clone, Debug)]
-pub(super) enum Trouble {
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Trouble {
     /// It may come.
     Passing(String),
     /// It has to be changed.
@@ -139,21 +139,7 @@ impl Clerk {
     }
 
     fn describe(&mut self) -> Result<Arc<Target>, Trouble> {
-        let exactly_once = self.config.delivery == Delivery::ExactlyOnce;
-        let config = &self.config;
-        let work = async |client: &Client| {
-            let settings = ServerSettings::read(client).await.map_err(passing)?;
-            let table = Table::describe(client, &config.database, &config.table).await.map_err(passing)?;
-            // The encoder of the other thread is made anew from the same table; this one tells whether it can be.
-            let encoder = Encoder::new(&table, config).map_err(|why| Trouble::Wrong(why.to_string()))?;
-            let guarantee = match exactly_once {
-                true => Some(check_exactly_once(client, &table, &settings).await.map_err(unkept)?),
-                false => None,
-            };
-            let insert = Insert::new(&table, &encoder, &settings);
-            Ok(Target { table, guarantee, insert })
-        };
-        let target = Arc::new(self.connection.wait(work)?);
+        let target = Arc::new(describe(&self.connection, &self.config)?);
         self.target = Some(target.clone());
         self.blocks.1 = None;
         self.count_blocks();
@@ -199,6 +185,35 @@ impl Clerk {
         if let Ok(blocks) = self.connection.wait(async |client| count_blocks(client, guarantee).await) {
             self.blocks = (blocks, Some(Instant::now()));
         }
+    }
+}
+
+/// Whether rows can go into a table as the configuration says, with what an operator should know of it.
+pub fn check_table(config: &ClickHouseConfig) -> Result<Vec<String>, Trouble> {
+    let connection = Connection::new(config).map_err(|why| Trouble::Wrong(why.to_string()))?;
+    describe(&connection, config).map(|target| target.notes())
+}
+
+fn describe(connection: &Connection, config: &ClickHouseConfig) -> Result<Target, Trouble> {
+    let exactly_once = config.delivery == Delivery::ExactlyOnce;
+    connection.wait(async |client: &Client| {
+        let settings = ServerSettings::read(client).await.map_err(passing)?;
+        let table = Table::describe(client, &config.database, &config.table).await.map_err(passing)?;
+        // The encoder of the other thread is made anew from the same table; this one tells whether it can be.
+        let encoder = Encoder::new(&table, config).map_err(|why| Trouble::Wrong(why.to_string()))?;
+        let guarantee = match exactly_once {
+            true => Some(check_exactly_once(client, &table, &settings).await.map_err(unkept)?),
+            false => None,
+        };
+        let insert = Insert::new(&table, &encoder, &settings);
+        Ok(Target { table, guarantee, insert })
+    })
+}
+
+impl Target {
+    /// What an operator should know of the table.
+    pub(super) fn notes(&self) -> Vec<String> {
+        self.guarantee.as_ref().map(|guarantee| guarantee.notes.clone()).unwrap_or_default()
     }
 }
 

@@ -64,7 +64,9 @@ impl Drain {
         };
         let (bytes, of_dead_letters) = (self.settings.letter_bytes_max, self.settings.of_dead_letters);
         self.encoder = Some(RowEncoder::new(&target.table, encoder, labels, bytes, of_dead_letters));
-        if self.target.is_some() {
+        if self.target.is_none() {
+            target.notes().iter().for_each(|note| tracing::warn!(output, "{note}"));
+        } else {
             tracing::info!(output, "the table has changed; what is not sent yet is encoded anew");
         }
         self.tickets.clear();

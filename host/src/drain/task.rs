@@ -450,7 +450,7 @@ impl Task {
         self.stop(format!(
             "{place}: the block of offsets {first} to {last} ({rows} rows) {reason}, and {why}. Nothing more is inserted \
              from this partition. See whether the rows are there; then move the group to {} where they are, or to {first} \
-             where they are not, with `millstream offsets reset`",
+             where they are not, with `millstream offsets reset --output`",
             last + 1
         ));
     }

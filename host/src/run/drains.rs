@@ -6,7 +6,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use crate::config::{self, ClickHouseConfig, Config, KafkaConnection, SinkConfig, SourceConfig};
-use crate::drain::{Drain, DrainError, DrainReadings, DrainSettings, DrainState};
+use crate::drain::{Drain, DrainError, DrainReadings, DrainSettings, DrainState, Trouble, check_table};
 use crate::kafka::{Consumer, ConsumerSettings, GroupProtocol, ProducerSettings};
 use crate::source::{KafkaSource, StartAt};
 
@@ -38,13 +38,19 @@ pub(super) struct Running {
 }
 
 /// A table, and the topic that it is fed from.
-#[derive(Clone)]
-struct Feed {
-    output: String,
-    table: ClickHouseConfig,
-    connection: KafkaConnection,
-    topic: String,
-    group: String,
+#[derive(Clone, Debug)]
+pub struct Feed {
+    /// The output's name; `dead_letters` for theirs.
+    pub output: String,
+    /// The table.
+    pub table: ClickHouseConfig,
+    /// The topic's cluster.
+    pub connection: KafkaConnection,
+    /// The topic.
+    pub topic: String,
+    /// The group under which it is read.
+    pub group: String,
+    /// True where the topic holds dead letters.
     of_dead_letters: bool,
 }
 
@@ -57,8 +63,26 @@ pub(super) fn is_direct(config: &Config) -> bool {
         && matches!(&config.outputs[..], [main] if main.table.is_some() && outbox(&main.sink))
 }
 
-/// The tables with their topics.
-fn feeds(config: &Config) -> Vec<Feed> {
+/// Asks the servers whether rows can go into every table, for `validate --connect`; returns what an operator should know, by
+/// output.
+pub fn check_tables(config: &Config) -> Result<Vec<(String, Vec<String>)>, RunError> {
+    let check = |feed: Feed| match check_table(&feed.table) {
+        Ok(notes) => Ok((feed.output, notes)),
+        Err(Trouble::Passing(why) | Trouble::Wrong(why)) => Err(RunError::Drain { output: feed.output, why }),
+    };
+    feeds(config).into_iter().map(check).collect()
+}
+
+/// A table that can't be used as it is ends a run before it begins; a server that is away does not.
+pub(super) fn check(config: &Config) -> Result<(), RunError> {
+    feeds(config).into_iter().try_for_each(|feed| match check_table(&feed.table) {
+        Err(Trouble::Wrong(why)) => Err(RunError::Drain { output: feed.output, why }),
+        Ok(_) | Err(Trouble::Passing(_)) => Ok(()),
+    })
+}
+
+/// The tables with the topics that they are fed from.
+pub fn feeds(config: &Config) -> Vec<Feed> {
     let group = match &config.source {
         SourceConfig::Kafka(source) => source.group.as_str(),
         _ => config.pipeline.as_str(),

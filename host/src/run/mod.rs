@@ -15,6 +15,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 pub use cluster::{ClusterReport, check_cluster};
+pub use drains::{Feed, check_tables, feeds};
 pub use error::RunError;
 pub use plan::Prepared;
 pub use progress::{Progress, Report};
@@ -52,6 +53,7 @@ pub fn run(config: &Config, options: &RunOptions) -> Result<Report, RunError> {
     let sight = Arc::new(Sight::new(config, &swapper, options.log_switch.clone()));
     let service: Arc<dyn Service> = sight.clone();
     let _server = Server::start(config.observe.as_ref(), config.admin.as_ref(), &service)?;
+    drains::check(config)?;
     let cluster = cluster::prepare(config)?;
     sight.see_cluster(&cluster);
     let direct = drains::is_direct(config);
