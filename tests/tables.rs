@@ -15,7 +15,8 @@ mod line;
 use std::time::{Duration, Instant};
 
 use harness::http::{address, await_some, get, value};
-use line::{LINEAGE, Line};
+use harness::process::{Millstream, folder};
+use line::{LINEAGE, Line, WINDOW};
 use millstream::metrics::{FAMILIES, Kind};
 
 fn number(number: i64) -> String {
@@ -113,4 +114,40 @@ fn a_table_that_is_gone_is_awaited_and_a_new_column_is_picked_up() {
     line.sql("RENAME TABLE $.away TO $.t");
     await_some("the rest", || (line.rows() == (30, 30)).then_some(()));
     assert!(process.terminate().success());
+}
+
+#[test]
+fn a_file_goes_into_a_table_and_a_repeated_run_doubles_nothing() {
+    let url = harness::clickhouse::shared_url();
+    let sql = |sql: &str| harness::clickhouse::query(&url, sql);
+    sql("CREATE DATABASE files");
+    sql(&format!("CREATE TABLE files.t (n UInt16, {LINEAGE}) ENGINE = MergeTree ORDER BY n {WINDOW}"));
+    sql(&format!(
+        "CREATE TABLE files.dead (value String, reason String, {LINEAGE}) ENGINE = MergeTree ORDER BY () {WINDOW}"
+    ));
+    let folder = folder("tables-files");
+    let lines: String = (0..5_000).map(|n| format!("{{\"n\":{}}}\n", if n % 100 == 99 { 70_000 } else { n })).collect();
+    std::fs::write(folder.join("in.ndjson"), lines).expect("a file");
+    let text = format!(
+        "pipeline: files\nsource: {{files: {{paths: [in.ndjson]}}}}\n\
+         outputs: {{main: {{clickhouse: {{url: \"{url}\", database: files, table: t, flush_rows: 700}}}}}}\n\
+         dead_letters: {{to: {{clickhouse: {{url: \"{url}\", database: files, table: dead}}}}}}\n"
+    );
+    std::fs::write(folder.join("p.yaml"), text).expect("a config file");
+    let config = folder.join("p.yaml").display().to_string();
+    for run in ["first", "second"] {
+        // The second time an answer is lost, too.
+        let lost = if run == "second" { 1 } else { 0 };
+        harness::clickhouse::fault(&url, &format!("mode=drop&count={lost}&match=INTO `files`"));
+        let mut process = Millstream::start(&folder, run, &["run", &config, "--progress"]);
+        let status = process.wait(Duration::from_secs(60));
+        assert!(status.success(), "{}", process.log());
+        assert!(process.log().contains("4950 rows in 8 blocks + 50 dead letters"), "{}", process.log());
+        assert_eq!(sql("SELECT count(), uniqExact(_offset), sum(n) FROM files.t"), format!("4950\t4950\t{}", sum()));
+        assert_eq!(sql("SELECT count(), uniqExact(_offset) FROM files.dead WHERE reason LIKE '%column n%'"), "50\t50");
+    }
+}
+
+fn sum() -> u64 {
+    (0..5_000).filter(|n| n % 100 != 99).sum()
 }

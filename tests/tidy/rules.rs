@@ -26,7 +26,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("task", &["config", "pipeline", "plugin", "record"]),
     ("memory", &["record", "sink", "source", "task"]),
     ("source", &["config", "kafka", "memory", "metrics", "record"]),
-    ("sink", &["config", "kafka", "memory", "metrics", "pipeline", "record", "source", "task"]),
+    ("sink", &["config", "drain", "kafka", "memory", "metrics", "pipeline", "record", "source", "task"]),
     ("worker", &["config", "metrics", "pipeline", "plugin", "quality", "record", "sink", "source", "task"]),
     ("http", &["config", "metrics", "record"]),
     ("clickhouse", &["config", "record"]),

@@ -111,6 +111,7 @@ fn place(sink: &SinkConfig) -> String {
         }
         SinkConfig::File(file) => file.path.display().to_string(),
         SinkConfig::Stdout => "standard output".to_owned(),
+        SinkConfig::Table(table) => format!("table {}.{} on {}", table.database, table.table, table.url),
         SinkConfig::Discard => "nowhere".to_owned(),
     }
 }

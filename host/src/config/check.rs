@@ -70,6 +70,7 @@ fn obstacle(source: &SourceConfig, sinks: &Sinks<'_, '_>) -> Option<String> {
         SinkConfig::Kafka(_) => Some(format!("{} is on another cluster than the source", at.path)),
         SinkConfig::File(_) => Some(format!("{} is a file", at.path)),
         SinkConfig::Stdout => Some(format!("{} is standard output", at.path)),
+        SinkConfig::Table(_) => Some(format!("{} is a table without a topic", at.path)),
         SinkConfig::Discard => None,
     })
 }

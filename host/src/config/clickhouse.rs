@@ -314,11 +314,12 @@ mod tests {
     }
 
     #[test]
-    fn without_kafka_there_is_no_table_yet() {
+    fn without_kafka_a_table_is_fed_directly() {
         let text = "pipeline: p\nsource: {stdin: {format: ndjson}}\ndead_letters: {to: {discard: }}\n\
                     outputs: {main: {clickhouse: {url: 'http://h', database: d, table: t}}}\n";
-        let error = parse(text).expect_err("must be refused");
-        assert!(error.contains("outputs.main.clickhouse: needs Kafka"), "{error}");
+        let config = parse(text).unwrap_or_else(|error| panic!("{error}"));
+        assert!(matches!(&config.outputs[0].sink, SinkConfig::Table(table) if table.table == "t"));
+        assert_eq!(config.delivery, Delivery::AtLeastOnce);
     }
 
     #[test]

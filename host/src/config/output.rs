@@ -24,6 +24,8 @@ pub struct OutputConfig {
 pub enum SinkConfig {
     /// A Kafka topic.
     Kafka(KafkaSinkConfig),
+    /// A table of a pipeline without Kafka: at least once.
+    Table(Box<ClickHouseConfig>),
     /// A file of NDJSON.
     File(FileSinkConfig),
     /// Standard output, as NDJSON.
@@ -136,9 +138,11 @@ impl SinkConfig {
                 );
             }
             let config = ClickHouseConfig::read(&table)?;
-            let kafka = match fields.any("kafka") {
-                Some(at) => KafkaSinkConfig::read(&at, shared, is_main)?,
-                None => KafkaSinkConfig::outbox(&table, shared, is_main, outbox)?,
+            let kafka = match (fields.any("kafka"), shared) {
+                (Some(at), _) => KafkaSinkConfig::read(&at, shared, is_main)?,
+                (None, Some(shared)) => KafkaSinkConfig::outbox(shared, is_main, outbox),
+                // Without a log nothing makes a repeated block the same block, so that nothing is promised but all rows.
+                (None, None) => return Ok((Self::Table(Box::new(config)), None)),
             };
             return Ok((Self::Kafka(kafka), Some(config)));
         }
@@ -194,17 +198,9 @@ impl KafkaSinkConfig {
 
     /// The topic that feeds a table and serves nothing else: a block of rows has to be a function of offsets, which only
     /// a log gives.
-    fn outbox(
-        at: &At<'_>,
-        shared: Option<&KafkaConnection>,
-        is_main: bool,
-        topic: String,
-    ) -> Result<Self, ConfigError> {
-        let needs = "needs Kafka: rows go through a topic, which makes a repeated block the same block. Read from Kafka, \
-                     or give `kafka: {topic: …, brokers: …}` beside `clickhouse`";
-        let shared = shared.ok_or_else(|| at.error(needs))?;
+    fn outbox(shared: &KafkaConnection, is_main: bool, topic: String) -> Self {
         let connection = if is_main { shared.for_other_clients() } else { shared.clone() };
-        Ok(Self { connection, topic, key: None, is_outbox: true })
+        Self { connection, topic, key: None, is_outbox: true }
     }
 }
 

@@ -16,12 +16,14 @@
 //! | `block` | encoded rows |
 //! | `task`, `step` | one partition's state: what to do next, pure |
 //! | `table` | what is asked of the table, and what follows from the answers |
+//! | `direct` | a table that a source without a log feeds |
 //! | `rows` | records as rows and dead letters |
 //! | `sender` | the thread that talks to ClickHouse |
 //! | `letters` | dead letters and the offset, as one |
 //! | `readings` | what is measured |
 
 mod block;
+mod direct;
 mod letters;
 mod plan;
 mod readings;
@@ -38,6 +40,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use block::Limits;
+pub use direct::DirectTable;
 use letters::{Letters, Outcome};
 pub use readings::{DrainReadings, DrainState};
 use rows::RowEncoder;

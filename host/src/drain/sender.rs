@@ -130,7 +130,7 @@ impl Clerk {
             }
             Ask::Send { ticket, target, bytes, token } => {
                 let started = Instant::now();
-                let sent = self.send(&target, &bytes, &token);
+                let sent = insert(&self.connection, &target, &bytes, &token);
                 let time = started.elapsed();
                 self.count_blocks();
                 Told::Sent { ticket, bytes, sent, time }
@@ -166,14 +166,6 @@ impl Clerk {
         })
     }
 
-    fn send(&mut self, target: &Target, bytes: &[u8], token: &str) -> Sent {
-        let body = target.insert.block(bytes);
-        match self.connection.wait(async |client| target.insert.send(client, &body, Some(token)).await) {
-            Ok(()) => Sent::Done,
-            Err(why) => sort(&why),
-        }
-    }
-
     fn count_blocks(&mut self) {
         let Some(target) = self.target.clone() else { return };
         let (Some(guarantee), true) =
@@ -194,7 +186,16 @@ pub fn check_table(config: &ClickHouseConfig) -> Result<Vec<String>, Trouble> {
     describe(&connection, config).map(|target| target.notes())
 }
 
-fn describe(connection: &Connection, config: &ClickHouseConfig) -> Result<Target, Trouble> {
+/// Sends a block under its token.
+pub(super) fn insert(connection: &Connection, target: &Target, bytes: &[u8], token: &str) -> Sent {
+    let body = target.insert.block(bytes);
+    match connection.wait(async |client: &Client| target.insert.send(client, &body, Some(token)).await) {
+        Ok(()) => Sent::Done,
+        Err(why) => sort(&why),
+    }
+}
+
+pub(super) fn describe(connection: &Connection, config: &ClickHouseConfig) -> Result<Target, Trouble> {
     let exactly_once = config.delivery == Delivery::ExactlyOnce;
     connection.wait(async |client: &Client| {
         let settings = ServerSettings::read(client).await.map_err(passing)?;

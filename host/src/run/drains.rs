@@ -15,7 +15,7 @@ use super::workers::{failed, kafka_source, record_bytes_max};
 use super::{RunError, Sight, lock};
 
 /// How the table of dead letters is called among the outputs.
-const DEAD_LETTERS: &str = "dead_letters";
+pub(super) const DEAD_LETTERS: &str = "dead_letters";
 /// Bytes that the consumer of a drain queues, and that all its blocks may take.
 const CONSUMER_KIB: usize = 8 << 10;
 const BLOCKS_BYTES: usize = 192 << 20;
@@ -70,7 +70,20 @@ pub fn check_tables(config: &Config) -> Result<Vec<(String, Vec<String>)>, RunEr
         Ok(notes) => Ok((feed.output, notes)),
         Err(Trouble::Passing(why) | Trouble::Wrong(why)) => Err(RunError::Drain { output: feed.output, why }),
     };
-    feeds(config).into_iter().map(check).collect()
+    let direct = |(output, table): (&str, &ClickHouseConfig)| match check_table(table) {
+        Ok(notes) => Ok((output.to_owned(), notes)),
+        Err(Trouble::Passing(why) | Trouble::Wrong(why)) => Err(RunError::Drain { output: output.to_owned(), why }),
+    };
+    feeds(config).into_iter().map(check).chain(direct_tables(config).map(direct)).collect()
+}
+
+/// The tables that no topic feeds, with their outputs' names.
+fn direct_tables(config: &Config) -> impl Iterator<Item = (&str, &ClickHouseConfig)> {
+    let outputs = config.outputs.iter().map(|output| (output.name.as_str(), &output.sink));
+    outputs.chain([(DEAD_LETTERS, &config.dead_letters.to)]).filter_map(|(name, sink)| match sink {
+        SinkConfig::Table(table) => Some((name, table.as_ref())),
+        _ => None,
+    })
 }
 
 /// A table that can't be used as it is ends a run before it begins; a server that is away does not.
@@ -193,13 +206,12 @@ impl Running {
     }
 
     /// Waits for its end: an error where it stopped before that.
-    pub(super) fn join(self) -> Result<DrainReadings, RunError> {
+    pub(super) fn join(self) -> Result<(), RunError> {
         let output = &self.feed.output;
         self.thread.join().map_err(|_| RunError::Panicked)?.map_err(|why| drain_failed(output, why))?;
-        let readings = lock(&self.shown).clone();
-        match &readings.state {
+        match &lock(&self.shown).state {
             DrainState::Stopped(why) => Err(RunError::Drain { output: output.clone(), why: why.clone() }),
-            _ => Ok(readings),
+            _ => Ok(()),
         }
     }
 }
@@ -218,7 +230,7 @@ fn settings(config: &Config, cluster: &ClusterReport, feed: &Feed) -> Result<Dra
             Some((settings, kafka.topic.clone()))
         }
         SinkConfig::Discard => None,
-        SinkConfig::File(_) | SinkConfig::Stdout => {
+        SinkConfig::File(_) | SinkConfig::Stdout | SinkConfig::Table(_) => {
             return Err(RunError::Setting(format!(
                 "output `{}`: records that do not fit its table become dead letters, which need a topic here: \
                  `dead_letters: {{to: {{kafka: {{topic: …}}}}}}`",

@@ -25,7 +25,6 @@ pub use swap::{
 };
 
 use crate::config::{Config, SourceConfig};
-use crate::drain::DrainReadings;
 use crate::http::{Server, Service};
 use crate::worker::Readings;
 
@@ -110,11 +109,11 @@ pub fn run(config: &Config, options: &RunOptions) -> Result<Report, RunError> {
     if let Some(screen) = &mut screen {
         screen.draw(&last);
     }
-    join(workers, drains).map(|tables| Report::new(&prepared, last, tables))
+    join(workers, drains).map(|()| Report::new(&prepared, last, sight.tables()))
 }
 
 /// Waits for the end of all threads, of which the drains are told to bring in what they have taken; the first error counts.
-fn join(workers: Vec<workers::Running>, drains: Vec<drains::Running>) -> Result<Vec<DrainReadings>, RunError> {
+fn join(workers: Vec<workers::Running>, drains: Vec<drains::Running>) -> Result<(), RunError> {
     let mut first_error = None;
     for worker in workers {
         match worker.thread.join() {
@@ -124,14 +123,12 @@ fn join(workers: Vec<workers::Running>, drains: Vec<drains::Running>) -> Result<
         }
     }
     drains.iter().for_each(drains::Running::stop);
-    let mut tables = Vec::new();
     for drain in drains {
-        match drain.join() {
-            Ok(readings) => tables.push(readings),
-            Err(why) => first_error = first_error.or(Some(why)),
+        if let Err(why) = drain.join() {
+            first_error = first_error.or(Some(why));
         }
     }
-    first_error.map_or(Ok(tables), Err)
+    first_error.map_or(Ok(()), Err)
 }
 
 fn collect(workers: &[workers::Running]) -> Progress {

@@ -149,7 +149,7 @@ impl Sight {
     }
 
     /// What the drains last published.
-    fn tables(&self) -> Vec<DrainReadings> {
+    pub(super) fn tables(&self) -> Vec<DrainReadings> {
         lock(&self.drains).iter().map(|drain| lock(drain).clone()).collect()
     }
 

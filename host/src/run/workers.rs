@@ -7,6 +7,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use crate::config::{self, Config, KafkaConnection, KafkaSourceConfig, OutOfRange, SinkConfig, SourceConfig, Start};
+use crate::drain::{DirectTable, DrainReadings};
 use crate::kafka::{Consumer, ConsumerSettings, GroupProtocol, KafkaError, Producer, ProducerSettings};
 use crate::pipeline::RowLimits;
 use crate::sink::{Delivery, FileSink, Outputs, Target};
@@ -58,7 +59,7 @@ pub(super) fn start(
     );
     sight.expect(count);
     let workers = (0..count).map(|index| {
-        let delivery = delivery(config, cluster, &memory, index)?;
+        let delivery = delivery(config, cluster, &memory, (index, sight))?;
         let source = source(config, &memory)?;
         let worker = Worker::new(shared(config, chains, cluster, &memory), source, delivery);
         let published = Published::default();
@@ -239,7 +240,12 @@ pub(super) fn kafka_source(
     Ok(KafkaSource::new(consumer, &kafka.topic, start, skip_lost)?)
 }
 
-fn delivery(config: &Config, cluster: &ClusterReport, memory: &Memory, worker: usize) -> Result<Delivery, RunError> {
+fn delivery(
+    config: &Config,
+    cluster: &ClusterReport,
+    memory: &Memory,
+    (worker, sight): (usize, &Sight),
+) -> Result<Delivery, RunError> {
     let exactly_once =
         config.delivery == config::Delivery::ExactlyOnce && matches!(config.source, SourceConfig::Kafka(_));
     let written = cluster::written_topics(config);
@@ -247,9 +253,9 @@ fn delivery(config: &Config, cluster: &ClusterReport, memory: &Memory, worker: u
         Some(kafka) => Some(producer(config, &kafka.connection, cluster, memory, exactly_once.then_some(worker))?),
         None => None,
     };
-    let mut files = Vec::new();
+    let (mut files, mut tables) = (Vec::new(), Vec::new());
     let endless = matches!(config.source, SourceConfig::Kafka(_));
-    let mut target = |sink: &SinkConfig| match (sink, &mut producer) {
+    let mut target = |name: &str, sink: &SinkConfig| match (sink, &mut producer) {
         (SinkConfig::Kafka(kafka), Some(producer)) => {
             let doing = format!("write to topic `{}`", kafka.topic);
             producer.topic(&kafka.topic, PRODUCER_TIMEOUT).map(Target::Topic).map_err(|why| failed(&doing, why))
@@ -266,11 +272,23 @@ fn delivery(config: &Config, cluster: &ClusterReport, memory: &Memory, worker: u
             files.push(FileSink::stdout());
             Ok(Target::File(files.len() - 1))
         }
+        (SinkConfig::Table(table), _) => {
+            let shown = Arc::new(Mutex::new(DrainReadings::new(name)));
+            sight.watch_drain(shown.clone());
+            // Blocks of files are cut by rows and bytes alone, so that a repeated run makes the same.
+            let by_time = !matches!(config.source, SourceConfig::Files(_));
+            let of_dead_letters = name == drains::DEAD_LETTERS;
+            let table = DirectTable::open(table, (&config.pipeline, name), of_dead_letters, by_time, shown);
+            tables.push(table.map_err(|why| RunError::Drain { output: name.to_owned(), why })?);
+            Ok(Target::Table(tables.len() - 1))
+        }
         (SinkConfig::Discard | SinkConfig::Kafka(_), _) => Ok(Target::Discard),
     };
-    let targets = config.outputs.iter().map(|output| target(&output.sink)).collect::<Result<Vec<_>, _>>()?;
-    let dead_letters = target(&config.dead_letters.to)?;
-    Ok(Delivery::Outputs(Box::new(Outputs::new(producer, files, targets, dead_letters, exactly_once))))
+    let outputs = config.outputs.iter().map(|output| target(&output.name, &output.sink));
+    let targets = outputs.collect::<Result<Vec<_>, _>>()?;
+    let dead_letters = target(drains::DEAD_LETTERS, &config.dead_letters.to)?;
+    let outputs = Outputs::new(producer, (files, tables), targets, dead_letters, exactly_once);
+    Ok(Delivery::Outputs(Box::new(outputs)))
 }
 
 /// A producer; transactional under a name that is stable over restarts where it has a worker's number.

@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use crate::drain::DirectTable;
 use crate::kafka::{KafkaError, Position, Producer, Route, TopicId};
 use crate::metrics::ClientFigures;
 use crate::pipeline::Flow;
@@ -27,6 +28,8 @@ pub enum Target {
     Topic(TopicId),
     /// One of the files.
     File(usize),
+    /// One of the tables that no topic feeds.
+    Table(usize),
     /// Nowhere.
     Discard,
 }
@@ -35,6 +38,7 @@ pub enum Target {
 pub struct Outputs {
     producer: Option<Producer>,
     files: Vec<FileSink>,
+    tables: Vec<DirectTable>,
     targets: Vec<Target>,
     dead_letters: Target,
     exactly_once: bool,
@@ -50,30 +54,31 @@ impl Outputs {
     /// discarded is a topic.
     pub fn new(
         producer: Option<Producer>,
-        files: Vec<FileSink>,
+        (files, tables): (Vec<FileSink>, Vec<DirectTable>),
         targets: Vec<Target>,
         dead_letters: Target,
         exactly_once: bool,
     ) -> Self {
         let parts = targets.iter().map(|_| Rows::default()).collect();
-        Self { producer, files, targets, dead_letters, exactly_once, in_transaction: false, fenced: Vec::new(), parts }
+        let (in_transaction, fenced) = (false, Vec::new());
+        Self { producer, files, tables, targets, dead_letters, exactly_once, in_transaction, fenced, parts }
     }
 
     pub(super) fn deliver(&mut self, output: &mut Output) -> Result<(), DeliveryError> {
-        let flow = &mut output.flow;
+        let (flow, place) = (&mut output.flow, output.place.as_ref());
         let first = flow.routes.first().copied().unwrap_or_default();
         if flow.routes.iter().all(|&route| route == first) {
             let rows = self.take_rows(&mut flow.rows);
-            self.send(Some(usize::from(first)), rows)?;
+            self.send(Some(usize::from(first)), rows, place)?;
         } else {
             self.split(flow);
             for target in 0..self.targets.len() {
                 let rows = std::mem::take(&mut self.parts[target]);
-                self.send(Some(target), rows)?;
+                self.send(Some(target), rows, place)?;
             }
         }
         let rows = self.take_rows(&mut output.dead_letters);
-        self.send(None, rows)
+        self.send(None, rows, place)
     }
 
     /// Takes rows out of an output and leaves used buffers in their place.
@@ -91,8 +96,8 @@ impl Outputs {
         }
     }
 
-    /// Hands rows to an output, or to the dead letters where it is `None`.
-    fn send(&mut self, output: Option<usize>, rows: Rows) -> Result<(), DeliveryError> {
+    /// Hands rows of `place` to an output, or to the dead letters where it is `None`.
+    fn send(&mut self, output: Option<usize>, rows: Rows, place: Option<&Place>) -> Result<(), DeliveryError> {
         if rows.is_empty() {
             return Ok(());
         }
@@ -101,6 +106,12 @@ impl Outputs {
             Target::File(file) => {
                 let (file, dead) = (&mut self.files[*file], output.is_none());
                 file.write(&rows, dead).map_err(|error| DeliveryError::Fatal(error.to_string()))
+            }
+            Target::Table(table) => {
+                let (table, Some(place)) = (*table, place) else { return Ok(()) };
+                let dead = self.tables[table].take(place, rows).map_err(DeliveryError::Fatal)?;
+                // What does not fit the table of dead letters is only counted, since it would come back for ever.
+                if output.is_some() { self.send(None, dead, Some(place)) } else { Ok(()) }
             }
             Target::Topic(topic) => {
                 let topic = *topic;
@@ -128,6 +139,9 @@ impl Outputs {
     pub(super) fn commit(&mut self, progress: &[Progress], source: &mut Source) -> Result<(), DeliveryError> {
         for file in &mut self.files {
             file.flush().map_err(|error| DeliveryError::Fatal(error.to_string()))?;
+        }
+        for table in &mut self.tables {
+            table.flush_if_due().map_err(DeliveryError::Fatal)?;
         }
         let offsets: Vec<Position> = progress.iter().map(position).collect();
         if !self.exactly_once {
@@ -194,6 +208,9 @@ impl Outputs {
 
     pub(super) fn close(&mut self, cut_short: bool) -> Result<(), DeliveryError> {
         self.abort()?;
+        for mut table in self.tables.drain(..) {
+            table.flush().map_err(DeliveryError::Fatal)?;
+        }
         for file in self.files.drain(..) {
             let ended = if cut_short { file.leave() } else { file.finish() };
             ended.map_err(|error| DeliveryError::Fatal(error.to_string()))?;

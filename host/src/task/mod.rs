@@ -15,7 +15,7 @@ pub use lineage::Lineage;
 
 use crate::pipeline::{Flow, Pipeline, RowLimits, Run, Stage};
 use crate::plugin::{StageError, StageUsage};
-use crate::record::{Batch, Rows};
+use crate::record::{Batch, Place, Rows};
 
 /// Why a task can't take a batch.
 #[derive(Debug, thiserror::Error)]
@@ -78,6 +78,8 @@ pub struct Output {
     pub flow: Flow,
     /// Rows for the dead-letter output, with headers that say why.
     pub dead_letters: Rows,
+    /// The partition that all of them come from.
+    pub place: Option<Place>,
 }
 
 impl Output {
@@ -262,6 +264,7 @@ impl Task {
         for dead in self.run.dead() {
             self.labels.push(&mut out.dead_letters, batch, dead, self.row_limits.dead_letters());
         }
+        out.place = Some(batch.place());
         self.pending.count(batch.rows.len() as u64, &self.run, &out.flow);
         debug_assert_eq!(self.pending.imbalance(), 0, "every record in is counted out once: {:?}", self.pending);
         self.position = batch.next_offset;
