@@ -32,6 +32,8 @@ pub(super) const PINNED: &[(&str, &str)] = &[
     // The answer comes when all is written, and its status says how it went.
     ("async_insert", "0"),
     ("wait_end_of_query", "1"),
+    // An insert that takes too long fails; it is never cut.
+    ("timeout_overflow_mode", "throw"),
     // Rows are as the encoder writes them.
     ("input_format_binary_read_json_as_string", "1"),
     ("input_format_binary_decode_types_in_binary_format", "0"),

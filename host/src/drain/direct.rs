@@ -68,7 +68,7 @@ impl DirectTable {
             },
             interval: flush_by_time.then_some(config.flush_interval),
             pipeline: pipeline.to_owned(),
-            encoder: RowEncoder::new(&target.table, encoder, labels, usize::MAX, of_dead_letters),
+            encoder: RowEncoder::new(encoder, labels, usize::MAX, of_dead_letters),
             connection,
             target,
             place: Place { topic: "".into(), partition: 0 },
@@ -131,7 +131,7 @@ impl DirectTable {
             let readings = &mut self.readings;
             patiently(|| match insert(connection, target, &block.bytes, &token) {
                 Sent::Done => Ok(Ok(())),
-                Sent::Refused(why) | Sent::OtherTable(why) => Err(why),
+                Sent::Refused(why) | Sent::RefusedInPart(why) | Sent::OtherTable(why) => Err(why),
                 Sent::Unknown(why) | Sent::NotYet(why) | Sent::Stuck(why) => {
                     readings.retries += 1;
                     Ok(Err(why))

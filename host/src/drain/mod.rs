@@ -16,6 +16,7 @@
 //! | `block` | encoded rows |
 //! | `task`, `step` | one partition's state: what to do next, pure |
 //! | `table` | what is asked of the table, and what follows from the answers |
+//! | `doubt` | what settles whether a block is there |
 //! | `direct` | a table that a source without a log feeds |
 //! | `rows` | records as rows and dead letters |
 //! | `sender` | the thread that talks to ClickHouse |
@@ -24,6 +25,7 @@
 
 mod block;
 mod direct;
+mod doubt;
 mod letters;
 mod plan;
 mod readings;
@@ -37,6 +39,7 @@ mod tests;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use block::Limits;
@@ -44,9 +47,9 @@ pub use direct::DirectTable;
 use letters::{Letters, Outcome};
 pub use readings::{DrainReadings, DrainState};
 use rows::RowEncoder;
-use sender::{Ask, Sender, Target};
+use sender::{Ask, Sender, Target, Ticket};
 pub use sender::{Trouble, check_table};
-use step::Action;
+use step::{Action, Moment};
 use task::Task;
 
 use crate::config::{ClickHouseConfig, Delivery};
@@ -124,12 +127,17 @@ pub struct Drain {
     encoder: Option<RowEncoder>,
     tasks: BTreeMap<Place, Task>,
     /// What ClickHouse was asked for last, for each partition that awaits an answer.
-    tickets: BTreeMap<Place, u64>,
+    tickets: BTreeMap<Place, Ticket>,
     last_ticket: u64,
     awaiting: Vec<Place>,
     paused: bool,
+    commit_failed: bool,
     describing: bool,
     describe_at_ms: u64,
+    /// Offsets of commits with dead letters of which nobody knows whether they took effect.
+    unknown_ends: BTreeMap<Place, i64>,
+    /// True while the table can't keep its promise: nothing is sent.
+    blocked: bool,
     /// Why the table can't be had.
     table_trouble: Option<String>,
     /// Why blocks do not go in.
@@ -156,8 +164,11 @@ impl Drain {
             last_ticket: 0,
             awaiting: Vec::new(),
             paused: false,
+            commit_failed: false,
             describing: false,
             describe_at_ms: 0,
+            unknown_ends: BTreeMap::new(),
+            blocked: false,
             table_trouble: None,
             trouble: None,
             events: Vec::new(),
@@ -183,7 +194,7 @@ impl Drain {
     /// Stops taking records, or goes on; what was taken is inserted.
     pub fn pause(&mut self, paused: bool) -> Result<(), DrainError> {
         self.paused = paused;
-        Ok(self.source.pause(paused)?)
+        tolerate(self.source.pause(paused))
     }
 
     /// One round: what ClickHouse said, what the topic has, what is due. `now_ms` never falls.
@@ -252,10 +263,15 @@ impl Drain {
 
     fn take(&mut self, batch: Batch, now_ms: u64) -> Result<(), DrainError> {
         let place = batch.place();
-        if let (Some(task), Some(encoder)) = (self.tasks.get_mut(&place), &mut self.encoder)
-            && !task.take(&batch, now_ms, encoder)
-        {
-            return Err(DrainError::Gap(place));
+        match (self.tasks.get_mut(&place), &mut self.encoder) {
+            (Some(task), Some(encoder)) => {
+                if !task.take(&batch, now_ms, encoder) {
+                    return Err(DrainError::Gap(place));
+                }
+            }
+            // Nobody knows yet what the table is like.
+            (Some(task), None) => task.reread_later(),
+            (None, _) => {}
         }
         self.source.recycle(batch);
         Ok(())
@@ -273,7 +289,7 @@ impl Drain {
         }
         for place in places {
             if self.tasks.get(place).is_some_and(Task::is_sent) {
-                self.act_on(place, now_ms, false)?;
+                self.commit_end(place, now_ms)?;
             }
         }
         Ok(())
@@ -282,15 +298,18 @@ impl Drain {
     fn give_up(&mut self, places: &[Place]) -> Result<(), DrainError> {
         for place in places {
             self.tasks.remove(place);
-            self.tickets.remove(place);
+            self.unknown_ends.remove(place);
+            if let Some(ticket) = self.tickets.remove(place) {
+                ticket.cancelled.store(true, Ordering::Release);
+            }
         }
         self.awaiting.retain(|place| !places.contains(place));
         self.share_memory();
-        Ok(self.source.unassign(places)?)
+        tolerate(self.source.unassign(places))
     }
 
     fn start_awaiting(&mut self) -> Result<(), DrainError> {
-        if self.awaiting.is_empty() || self.encoder.is_none() {
+        if self.awaiting.is_empty() {
             return Ok(());
         }
         let starts = match self.source.starts(&self.awaiting) {
@@ -310,9 +329,17 @@ impl Drain {
             let task = Task::new(place.clone(), *offset, note.as_deref(), limits, exactly_once);
             self.tasks.insert(place.clone(), task);
         }
-        self.awaiting.clear();
         self.share_memory();
-        Ok(self.source.assign(&starts)?)
+        match self.source.assign(&starts) {
+            Err(SourceError::Retriable(why)) => {
+                tracing::warn!("the partitions are not taken yet: {why}");
+                self.awaiting.iter().for_each(|place| drop(self.tasks.remove(place)));
+                return Ok(());
+            }
+            assigned => assigned?,
+        }
+        self.awaiting.clear();
+        Ok(())
     }
 
     /// Divides the memory among the partitions.
@@ -324,15 +351,29 @@ impl Drain {
 
     fn act(&mut self, now_ms: u64, all: bool) -> Result<(), DrainError> {
         let places: Vec<Place> = self.tasks.keys().cloned().collect();
-        places.iter().try_for_each(|place| self.act_on(place, now_ms, all))
+        self.commit_failed = false;
+        for place in places {
+            // A group that does not answer is asked once a round, so that polling goes on.
+            if self.commit_failed {
+                break;
+            }
+            self.act_on(&place, now_ms, all)?;
+        }
+        Ok(())
     }
 
     /// Does what a partition wants until it wants nothing more, or an answer is awaited.
     fn act_on(&mut self, place: &Place, now_ms: u64, all: bool) -> Result<(), DrainError> {
         loop {
-            let (Some(task), Some(encoder)) = (self.tasks.get_mut(place), &self.encoder) else { return Ok(()) };
+            let Some(target) = self.target.clone().filter(|_| !self.blocked && !self.commit_failed) else {
+                return Ok(());
+            };
+            let Some(task) = self.tasks.get_mut(place) else { return Ok(()) };
             let was_stopped = task.stopped().is_some();
-            let Some(action) = task.next(now_ms, all, encoder, (wall_ms(), self.sender.blocks())) else {
+            let settings = &self.settings;
+            let token = |first, last| settings.token(&target, place, first, last);
+            let moment = Moment { now_ms, wall_ms: wall_ms(), blocks: self.sender.blocks(), token: &token };
+            let Some(action) = task.next(all, &moment) else {
                 if !was_stopped && let Some(why) = task.stopped() {
                     tracing::error!(output = self.settings.output, "{why}");
                 }
@@ -353,13 +394,13 @@ impl Drain {
                     sought => sought?,
                 },
                 Action::Look { first, last } => {
-                    let token = self.token(place, first, last);
+                    let token = token(first, last);
                     let ticket = self.ticket(place);
                     return self.sender.ask(Ask::Look { ticket, place: place.clone(), first, last, token });
                 }
                 Action::Send { first, last, bytes } => {
-                    let token = self.token(place, first, last);
-                    let (ticket, Some(target)) = (self.ticket(place), self.target.clone()) else { return Ok(()) };
+                    let token = token(first, last);
+                    let ticket = self.ticket(place);
                     return self.sender.ask(Ask::Send { ticket, target, bytes, token });
                 }
             }
@@ -378,6 +419,7 @@ impl Drain {
             Ok(()) => true,
             Err(why) => {
                 tracing::warn!("{place}: offset {offset} is not committed yet: {why}");
+                self.commit_failed = true;
                 false
             }
         }
@@ -386,19 +428,9 @@ impl Drain {
     /// Commits the end of a block that is in, with its dead letters.
     fn commit_end(&mut self, place: &Place, now_ms: u64) -> Result<(), DrainError> {
         let Some(block) = self.tasks.get(place).and_then(Task::block) else { return Ok(()) };
-        let (next, dead) = (block.next, block.dead.clone());
-        let done = match &mut self.letters {
-            Some(letters) if !dead.is_empty() => {
-                // A member that was put out has no metadata any more; its work is not wanted.
-                match self.source.group_metadata() {
-                    None => false,
-                    Some(group) => match letters.commit(dead, &self.source.position_at(place, next), &group)? {
-                        Outcome::Committed => true,
-                        Outcome::Aborted => false,
-                        Outcome::Unknown => self.is_committed(place, next),
-                    },
-                }
-            }
+        let (next, has_letters) = (block.next, !block.dead.is_empty());
+        let done = match &self.letters {
+            Some(_) if has_letters => self.commit_with_letters(place, next)?,
             _ => self.commit(place, next, ""),
         };
         let Some(task) = self.tasks.get_mut(place) else { return Ok(()) };
@@ -408,9 +440,34 @@ impl Drain {
         Ok(())
     }
 
-    fn is_committed(&mut self, place: &Place, offset: i64) -> bool {
-        let committed = self.source.committed(std::slice::from_ref(place));
-        committed.is_ok_and(|offsets| offsets.first().copied().flatten() == Some(offset))
+    /// The same with dead letters, which would be there twice if they were sent before it is known what became of them.
+    fn commit_with_letters(&mut self, place: &Place, next: i64) -> Result<bool, DrainError> {
+        if let Some(unknown) = self.unknown_ends.get(place).copied() {
+            match self.source.committed(std::slice::from_ref(place)) {
+                Ok(offsets) if offsets.first().copied().flatten() == Some(unknown) => {
+                    self.unknown_ends.remove(place);
+                    return Ok(unknown == next);
+                }
+                Ok(_) => drop(self.unknown_ends.remove(place)),
+                Err(why) => {
+                    tracing::warn!("{place}: it is not known yet what was committed: {why}");
+                    self.commit_failed = true;
+                    return Ok(false);
+                }
+            }
+        }
+        // A member that was put out has no metadata any more; its work is not wanted.
+        let Some(group) = self.source.group_metadata() else { return Ok(false) };
+        let position = self.source.position_at(place, next);
+        let (Some(letters), Some(block)) = (&mut self.letters, self.tasks.get(place).and_then(Task::block)) else {
+            return Ok(false);
+        };
+        let outcome = letters.commit(block.dead.clone(), &position, &group)?;
+        if outcome == Outcome::Unknown {
+            self.unknown_ends.insert(place.clone(), next);
+        }
+        self.commit_failed |= outcome != Outcome::Committed;
+        Ok(outcome == Outcome::Committed)
     }
 
     /// Leaves partitions alone whose blocks wait, and goes on with those that have room again.
@@ -418,9 +475,20 @@ impl Drain {
         if self.paused {
             return Ok(());
         }
-        let full: Vec<Place> =
-            self.tasks.values().filter(|task| task.is_full()).map(|task| task.place.clone()).collect();
-        Ok(self.source.hold(&full)?)
+        let known = self.encoder.is_some();
+        let full = self.tasks.values().filter(|task| !known || task.is_full()).map(|task| task.place.clone());
+        tolerate(self.source.hold(&full.collect::<Vec<_>>()))
+    }
+}
+
+/// What did not work now is done again in the next round.
+fn tolerate(result: Result<(), SourceError>) -> Result<(), DrainError> {
+    match result {
+        Err(SourceError::Retriable(why)) => {
+            tracing::warn!("the topic's client does not do as it is told yet: {why}");
+            Ok(())
+        }
+        result => Ok(result?),
     }
 }
 

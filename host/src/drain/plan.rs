@@ -3,6 +3,8 @@
 
 use serde::{Deserialize, Serialize};
 
+/// How plans are written.
+pub(super) const PLAN_VERSION: u32 = 1;
 /// Bytes of a plan as it is committed: the group's metadata holds 4,096, and other keys may come.
 pub(super) const PLAN_BYTES_MAX: usize = 3_000;
 /// What a plan takes beside the offsets that are set aside, with room to spare.
@@ -13,18 +15,17 @@ pub(super) const ASIDE_BYTES_MAX: usize = PLAN_BYTES_MAX - FRAME_BYTES;
 /// A block that is about to be sent.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Plan {
+    /// How it is written; a version that does not know it must leave the block to one that does.
+    #[serde(rename = "plan")]
+    pub(super) version: u32,
     /// The offset of its last record, set aside or not; the first is the one that the plan is committed with.
     pub(super) last: i64,
     /// Rows that are sent.
     pub(super) rows: u64,
     /// A checksum of these rows, encoded.
     pub(super) sum: String,
-    /// Digests of the table's schema and of the encoder's rules, to say what has changed where the checksum differs.
-    pub(super) schema: String,
-    /// See `schema`.
-    pub(super) rules: String,
-    /// The table's UUID.
-    pub(super) table: String,
+    /// The beginning of the token under which they are sent.
+    pub(super) token: String,
     /// Offsets that are set aside, see [`Aside`].
     pub(super) aside: String,
     /// When this was planned, in milliseconds since 1970 UTC.
@@ -40,14 +41,33 @@ impl Plan {
         serde_json::to_string(self).unwrap_or_default()
     }
 
-    /// Reads what was committed; `None` for what is no plan.
-    pub(super) fn parse(text: &str) -> Option<Self> {
-        serde_json::from_str(text).ok()
-    }
-
     /// The offsets that are set aside; `None` where they make no sense.
     pub(super) fn aside(&self, first: i64) -> Option<Vec<i64>> {
         Aside::read(&self.aside, first, self.last)
+    }
+}
+
+/// What was committed with an offset.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Promise {
+    /// No plan.
+    None,
+    /// A plan that may have been carried out.
+    Plan(Plan),
+    /// A plan that only another version understands.
+    Foreign,
+}
+
+impl Promise {
+    /// Reads what was committed.
+    pub(super) fn read(text: &str) -> Self {
+        match serde_json::from_str::<serde_json::Value>(text) {
+            Ok(value) if value.get("plan").is_some() => match serde_json::from_value::<Plan>(value) {
+                Ok(plan) if plan.version == PLAN_VERSION => Self::Plan(plan),
+                _ => Self::Foreign,
+            },
+            _ => Self::None,
+        }
     }
 }
 
@@ -151,18 +171,20 @@ mod tests {
         let digits = "9".repeat(ASIDE_BYTES_MAX);
         let hex = "f".repeat(32);
         let plan = Plan {
+            version: PLAN_VERSION,
             last: i64::MAX,
             rows: u64::MAX,
             sum: hex.clone(),
-            schema: hex.clone(),
-            rules: hex.clone(),
-            table: "0".repeat(36),
+            token: hex,
             aside: digits,
             at_ms: u64::MAX,
             blocks: u64::MAX,
         };
         assert!(plan.text().len() <= PLAN_BYTES_MAX, "{}", plan.text().len());
-        assert_eq!(Plan::parse(&plan.text()), Some(plan));
-        assert_eq!(Plan::parse("{\"since\":1,\"plugins\":{}}"), None);
+        assert_eq!(Promise::read(&plan.text()), Promise::Plan(plan.clone()));
+        assert_eq!(Promise::read("{\"since\":1,\"plugins\":{}}"), Promise::None);
+        assert_eq!(Promise::read(""), Promise::None);
+        let later = Plan { version: PLAN_VERSION + 1, ..plan };
+        assert_eq!(Promise::read(&later.text()), Promise::Foreign);
     }
 }

@@ -1,7 +1,7 @@
 //! Records as rows and dead letters, with the clickhouse room's encoder.
 
 use super::step::{Encode, Encoded};
-use crate::clickhouse::{Encoder, Lineage, Table, dead_letter_json};
+use crate::clickhouse::{Encoder, Lineage, dead_letter_json};
 use crate::pipeline::DeadRow;
 use crate::record::{Batch, Rows};
 use crate::task::DeadLetterLabels;
@@ -9,8 +9,6 @@ use crate::task::DeadLetterLabels;
 /// Encodes the records of one topic for one table.
 pub(super) struct RowEncoder {
     encoder: Encoder,
-    /// Digests of the schema and the rules, and the table's UUID.
-    digests: (String, String, String),
     labels: DeadLetterLabels,
     letter_bytes_max: usize,
     /// True where the records are dead letters themselves, with the reason in their headers.
@@ -19,16 +17,14 @@ pub(super) struct RowEncoder {
 }
 
 impl RowEncoder {
-    /// Rows of `table` by `encoder`; `labels` has one stage, by which dead letters name this drain.
+    /// Rows by `encoder`; `labels` has one stage, by which dead letters name this drain.
     pub(super) fn new(
-        table: &Table,
         encoder: Encoder,
         labels: DeadLetterLabels,
         letter_bytes_max: usize,
         of_dead_letters: bool,
     ) -> Self {
-        let digests = (table.schema_digest.clone(), encoder.digest().to_owned(), table.uuid.clone());
-        Self { encoder, digests, labels, letter_bytes_max, of_dead_letters, scratch: Vec::new() }
+        Self { encoder, labels, letter_bytes_max, of_dead_letters, scratch: Vec::new() }
     }
 }
 
@@ -60,9 +56,5 @@ impl Encode for RowEncoder {
     fn dead_letter(&mut self, batch: &Batch, row: usize, code: &'static str, why: &str, to: &mut Rows) {
         let dead = DeadRow { source_row: row as u32, stage: 0, code: code.into(), detail: why.to_owned() };
         self.labels.push(to, batch, &dead, self.letter_bytes_max);
-    }
-
-    fn digests(&self) -> (String, String, String) {
-        self.digests.clone()
     }
 }

@@ -1,6 +1,7 @@
 //! The thread that talks to ClickHouse, so that the drain's own goes on serving its group whatever the server does.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, SyncSender};
 use std::time::{Duration, Instant};
 
@@ -18,14 +19,21 @@ const QUEUE_MAX: usize = 4_096;
 /// How old the count of blocks may be that a plan is made with.
 const BLOCKS_AGE_MAX: Duration = Duration::from_secs(5);
 
+/// The number of a question, and whether nobody wants the answer any more.
+#[derive(Clone, Debug)]
+pub(super) struct Ticket {
+    pub(super) number: u64,
+    pub(super) cancelled: Arc<AtomicBool>,
+}
+
 /// What is asked of the server.
 pub(super) enum Ask {
     /// What the table is like.
     Describe,
     /// What it has of a block in doubt.
-    Look { ticket: u64, place: Place, first: i64, last: i64, token: String },
+    Look { ticket: Ticket, place: Place, first: i64, last: i64, token: String },
     /// To take a block.
-    Send { ticket: u64, target: Arc<Target>, bytes: Vec<u8>, token: String },
+    Send { ticket: Ticket, target: Arc<Target>, bytes: Vec<u8>, token: String },
 }
 
 /// What came of it.
@@ -33,9 +41,9 @@ pub(super) enum Told {
     /// The table, where it can be had and can keep its promise.
     Described(Result<Arc<Target>, Trouble>),
     /// What was found, or why the server does not say.
-    Looked { ticket: u64, found: Result<Found, String> },
+    Looked { ticket: Ticket, found: Result<Found, String> },
     /// What became of the block, whose bytes come back, and how long that took.
-    Sent { ticket: u64, bytes: Vec<u8>, sent: Sent, time: Duration },
+    Sent { ticket: Ticket, bytes: Vec<u8>, sent: Sent, time: Duration },
 }
 
 /// Why there is no table to insert into.
@@ -130,7 +138,11 @@ impl Clerk {
             }
             Ask::Send { ticket, target, bytes, token } => {
                 let started = Instant::now();
-                let sent = insert(&self.connection, &target, &bytes, &token);
+                // What was given up while it waited here is somebody else's by now.
+                let sent = match ticket.cancelled.load(Ordering::Acquire) {
+                    true => Sent::NotYet("the partition was given up".to_owned()),
+                    false => insert(&self.connection, &target, &bytes, &token),
+                };
                 let time = started.elapsed();
                 self.count_blocks();
                 Told::Sent { ticket, bytes, sent, time }
@@ -160,6 +172,8 @@ impl Clerk {
             atomic: target.table.is_undivided,
             blocks: evidence.blocks,
             window_blocks: guarantee.window_blocks,
+            settle_ms: 2 * self.config.request_timeout.as_millis() as u64,
+            token: token.to_owned(),
             window_ms: guarantee.window.map_or(u64::MAX, |window| window.as_millis() as u64),
             now_ms: wall_ms(),
             running: evidence.running,
@@ -191,7 +205,7 @@ pub(super) fn insert(connection: &Connection, target: &Target, bytes: &[u8], tok
     let body = target.insert.block(bytes);
     match connection.wait(async |client: &Client| target.insert.send(client, &body, Some(token)).await) {
         Ok(()) => Sent::Done,
-        Err(why) => sort(&why),
+        Err(why) => sort(&why, target.table.is_undivided),
     }
 }
 
@@ -229,13 +243,15 @@ fn unkept(why: CheckError) -> Trouble {
     }
 }
 
-fn sort(why: &InsertError) -> Sent {
+/// What follows from an error; a block of a table that is not divided is written whole or not at all.
+fn sort(why: &InsertError, undivided: bool) -> Sent {
     let text = why.to_string();
     match &why.verdict {
         Verdict::Retry => Sent::Unknown(text),
         Verdict::Access => Sent::NotYet(text),
         Verdict::Missing | Verdict::SchemaChanged => Sent::OtherTable(text),
-        Verdict::Refused => Sent::Refused(text),
+        Verdict::Refused if undivided => Sent::Refused(text),
+        Verdict::Refused => Sent::RefusedInPart(text),
         Verdict::Behind { .. } | Verdict::Unknown => Sent::Stuck(text),
     }
 }

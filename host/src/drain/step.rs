@@ -57,8 +57,6 @@ pub(super) trait Encode {
     fn row(&mut self, batch: &Batch, row: usize, out: &mut Vec<u8>) -> Encoded;
     /// Appends the dead letter of a record.
     fn dead_letter(&mut self, batch: &Batch, row: usize, code: &'static str, why: &str, to: &mut Rows);
-    /// Digests of the schema and of the rules that rows follow from, and the table's UUID.
-    fn digests(&self) -> (String, String, String);
 }
 
 /// What came of sending a block.
@@ -74,12 +72,26 @@ pub(super) enum Sent {
     Stuck(String),
     /// A row is refused, and nothing was written.
     Refused(String),
+    /// A row is refused, and other parts of the block may have been written.
+    RefusedInPart(String),
     /// The table is gone, or has other columns now; nothing was written.
     OtherTable(String),
 }
 
+/// When a step is taken, and what is known then.
+pub(super) struct Moment<'a> {
+    /// On the drain's clock.
+    pub(super) now_ms: u64,
+    /// The wall clock, in milliseconds since 1970 UTC.
+    pub(super) wall_ms: u64,
+    /// A count of the table's blocks, as of now or before.
+    pub(super) blocks: u64,
+    /// The token of a block by its first and last offset.
+    pub(super) token: &'a dyn Fn(i64, i64) -> String,
+}
+
 /// What the table says of a block in doubt.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Found {
     /// Rows with the block's coordinates; `None` where the table has no lineage columns.
     pub(super) rows: Option<u64>,
@@ -93,6 +105,10 @@ pub(super) struct Found {
     pub(super) window_ms: u64,
     /// The wall clock, in milliseconds since 1970 UTC.
     pub(super) now_ms: u64,
+    /// For how long after the plan an insert may still be on its way to the server.
+    pub(super) settle_ms: u64,
+    /// The token that the block would be sent under now.
+    pub(super) token: String,
     /// True while the server is still at work on an insert under the block's token.
     pub(super) running: bool,
 }

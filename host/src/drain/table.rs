@@ -1,13 +1,13 @@
 //! What a drain asks of its table, and what follows from the answers.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
-use super::Drain;
-use super::DrainError;
 use super::rows::RowEncoder;
-use super::sender::{Ask, Target, Told, Trouble};
+use super::sender::{Ask, Target, Ticket, Told, Trouble};
 use super::step::Sent;
 use super::task::Task;
+use super::{Drain, DrainError, DrainSettings};
 use crate::clickhouse::{BlockId, Encoder};
 use crate::record::Place;
 use crate::task::DeadLetterLabels;
@@ -31,7 +31,7 @@ impl Drain {
         match answer {
             Ok(target) => {
                 self.describe_at_ms = now_ms + DESCRIBE_INTERVAL_MS;
-                self.table_trouble = None;
+                (self.table_trouble, self.blocked) = (None, false);
                 let is_new = self.target.as_ref().is_none_or(|old| {
                     (&old.table.schema_digest, &old.table.uuid) != (&target.table.schema_digest, &target.table.uuid)
                 });
@@ -45,6 +45,7 @@ impl Drain {
                 self.note_table_trouble(why);
             }
             Err(Trouble::Wrong(why)) => {
+                self.blocked = true;
                 self.describe_at_ms = now_ms + DESCRIBE_INTERVAL_MS;
                 self.note_table_trouble(why);
             }
@@ -63,12 +64,13 @@ impl Drain {
             stages: vec![(format!("table:{output}"), String::new())],
         };
         let (bytes, of_dead_letters) = (self.settings.letter_bytes_max, self.settings.of_dead_letters);
-        self.encoder = Some(RowEncoder::new(&target.table, encoder, labels, bytes, of_dead_letters));
+        self.encoder = Some(RowEncoder::new(encoder, labels, bytes, of_dead_letters));
         if self.target.is_none() {
             target.notes().iter().for_each(|note| tracing::warn!(output, "{note}"));
         } else {
             tracing::info!(output, "the table has changed; what is not sent yet is encoded anew");
         }
+        self.tickets.values().for_each(|ticket| ticket.cancelled.store(true, Ordering::Release));
         self.tickets.clear();
         self.tasks.values_mut().for_each(Task::restart_encoding);
     }
@@ -79,7 +81,7 @@ impl Drain {
             Told::Looked { ticket, found } => {
                 self.readings.doubts += 1;
                 let found = found.map_err(|why| self.note_trouble(why)).ok();
-                if let Some(task) = self.asker(ticket) {
+                if let Some(task) = self.asker(&ticket) {
                     task.looked(found, now_ms);
                 }
             }
@@ -89,13 +91,15 @@ impl Drain {
                         self.readings.insert_time.record_time(time);
                         self.clear_trouble();
                     }
-                    Sent::Refused(why) => tracing::warn!(output = self.settings.output, "{why}"),
+                    Sent::Refused(why) | Sent::RefusedInPart(why) => {
+                        tracing::warn!(output = self.settings.output, "{why}")
+                    }
                     Sent::Unknown(why) | Sent::NotYet(why) | Sent::Stuck(why) | Sent::OtherTable(why) => {
                         self.readings.retries += 1;
                         self.note_trouble(why.clone());
                     }
                 }
-                if let Some(task) = self.asker(ticket)
+                if let Some(task) = self.asker(&ticket)
                     && task.sent(bytes, sent, now_ms)
                 {
                     self.describe_at_ms = now_ms;
@@ -106,34 +110,17 @@ impl Drain {
     }
 
     /// The task that still waits for the answer of this number.
-    pub(super) fn asker(&mut self, ticket: u64) -> Option<&mut Task> {
-        let place = self.tickets.iter().find(|(_, asked)| **asked == ticket)?.0.clone();
+    pub(super) fn asker(&mut self, ticket: &Ticket) -> Option<&mut Task> {
+        let place = self.tickets.iter().find(|(_, asked)| asked.number == ticket.number)?.0.clone();
         self.tickets.remove(&place);
         self.tasks.get_mut(&place)
     }
 
-    pub(super) fn ticket(&mut self, place: &Place) -> u64 {
+    pub(super) fn ticket(&mut self, place: &Place) -> Ticket {
         self.last_ticket += 1;
-        self.tickets.insert(place.clone(), self.last_ticket);
-        self.last_ticket
-    }
-
-    pub(super) fn token(&self, place: &Place, first: i64, last: i64) -> String {
-        let Some(target) = &self.target else { return String::new() };
-        let settings = &self.settings;
-        let block = BlockId {
-            cluster_id: &settings.cluster_id,
-            topic_id: &settings.topic_id,
-            partition: place.partition,
-            first_offset: first,
-            last_offset: last,
-            group: &settings.group,
-            pipeline: &settings.pipeline,
-            output: &settings.output,
-            table_uuid: &target.table.uuid,
-            replay_epoch: settings.table.replay_epoch,
-        };
-        block.token()
+        let ticket = Ticket { number: self.last_ticket, cancelled: Arc::default() };
+        self.tickets.insert(place.clone(), ticket.clone());
+        ticket
     }
 
     pub(super) fn note_table_trouble(&mut self, why: String) {
@@ -154,5 +141,24 @@ impl Drain {
         if self.trouble.take().is_some() {
             tracing::info!(output = self.settings.output, "the table takes rows again");
         }
+    }
+}
+
+impl DrainSettings {
+    /// The token of a block of `target`.
+    pub(super) fn token(&self, target: &Target, place: &Place, first: i64, last: i64) -> String {
+        let block = BlockId {
+            cluster_id: &self.cluster_id,
+            topic_id: &self.topic_id,
+            partition: place.partition,
+            first_offset: first,
+            last_offset: last,
+            group: &self.group,
+            pipeline: &self.pipeline,
+            output: &self.output,
+            table_uuid: &target.table.uuid,
+            replay_epoch: self.table.replay_epoch,
+        };
+        block.token()
     }
 }

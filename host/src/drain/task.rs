@@ -7,8 +7,8 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use super::block::{Block, Limits};
-use super::plan::Plan;
-use super::step::{Action, Encode, Encoded, Found, Sent};
+use super::plan::{PLAN_VERSION, Plan, Promise};
+use super::step::{Action, Encode, Encoded, Found, Moment, Sent};
 use crate::record::{Batch, Place};
 
 /// Between tries; doubled from the first to the last.
@@ -20,22 +20,24 @@ const SEALED_MAX: usize = 1;
 
 /// A block between its plan and its commit.
 #[derive(Clone, Debug)]
-struct Current {
-    block: Block,
-    plan: Plan,
-    stage: Stage,
+pub(super) struct Current {
+    pub(super) block: Block,
+    pub(super) plan: Plan,
+    pub(super) stage: Stage,
     /// A try, of this process or an earlier one, may have reached the table.
-    in_doubt: bool,
+    pub(super) in_doubt: bool,
     /// True once the table was looked at since, and the next try may go.
-    looked: bool,
+    pub(super) looked: bool,
     /// Why the table refused it while it was in doubt.
-    refused: Option<String>,
-    tries: u32,
-    retry_at_ms: u64,
+    pub(super) refused: Option<String>,
+    pub(super) tries: u32,
+    /// Tries that failed behind the table, or for an unknown reason.
+    pub(super) stuck: u32,
+    pub(super) retry_at_ms: u64,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Stage {
+pub(super) enum Stage {
     /// To be planned.
     Sealed,
     /// To be sent.
@@ -60,10 +62,12 @@ pub(super) struct Task {
     refused: BTreeMap<i64, String>,
     open: Block,
     sealed: VecDeque<Block>,
-    current: Option<Current>,
+    pub(super) current: Option<Current>,
     /// True while an action is under way.
-    busy: bool,
+    pub(super) busy: bool,
     reread: bool,
+    /// To begin again once the block that is in the table is committed.
+    restart_after_commit: bool,
     /// When markers were last passed by.
     passed_ms: u64,
     stopped: Option<String>,
@@ -86,10 +90,18 @@ impl Task {
             current: None,
             busy: false,
             reread: false,
+            restart_after_commit: false,
             passed_ms: 0,
             stopped: None,
         };
-        task.restart(note.and_then(Plan::parse));
+        match note.map_or(Promise::None, Promise::read) {
+            Promise::None => task.restart(None),
+            Promise::Plan(plan) => task.restart(Some(plan)),
+            Promise::Foreign => task.stop(format!(
+                "{}: the plan at offset {offset} was made by another version of Millstream: let that one finish its block",
+                task.place
+            )),
+        }
         task.reread = false;
         task
     }
@@ -137,7 +149,7 @@ impl Task {
     /// True where no more records should be read for now.
     pub(super) fn is_full(&self) -> bool {
         let waiting = self.sealed.len() + usize::from(self.current.is_some());
-        self.stopped.is_some() || self.reread || (waiting > SEALED_MAX && self.open.is_full(&self.limits))
+        self.stopped.is_some() || self.reread || self.restart_after_commit || waiting > SEALED_MAX
     }
 
     /// The block that is sent and committed.
@@ -153,6 +165,7 @@ impl Task {
         self.current = None;
         self.busy = false;
         self.reread = true;
+        self.restart_after_commit = false;
         self.promised_aside.clear();
         self.promised = None;
         let Some(plan) = promised.filter(|_| self.exactly_once) else { return };
@@ -161,7 +174,10 @@ impl Task {
                 self.promised_aside = aside.into_iter().collect();
                 self.promised = Some(plan);
             }
-            _ => self.stop(format!("the plan at offset {} can't be read: {}", self.committed, plan.text())),
+            _ => {
+                let (place, offset) = (&self.place, self.committed);
+                self.stop(format!("{place}: the plan at offset {offset} makes no sense: {}", plan.text()));
+            }
         }
     }
 
@@ -172,6 +188,11 @@ impl Task {
 
     /// Begins again with another encoder. What may have been sent keeps its plan.
     pub(super) fn restart_encoding(&mut self) {
+        if self.is_sent() {
+            // What is in is committed first: another block of these records would be there beside it.
+            self.restart_after_commit = true;
+            return;
+        }
         let under_way = self.busy;
         let is_doubtful = |current: &Current| current.in_doubt || (under_way && current.stage == Stage::Planned);
         let doubtful = self.current.take().filter(is_doubtful);
@@ -181,7 +202,7 @@ impl Task {
 
     /// Takes records on; those before the position are known already. False where the batch does not follow.
     pub(super) fn take(&mut self, batch: &Batch, now_ms: u64, encode: &mut impl Encode) -> bool {
-        if self.reread || self.stopped.is_some() {
+        if self.reread || self.restart_after_commit || self.stopped.is_some() {
             return true;
         }
         if batch.first_offset > self.position {
@@ -194,7 +215,7 @@ impl Task {
                 self.record(batch, row, now_ms, encode);
                 self.position = offset + 1;
                 self.open.next = offset + 1;
-                if self.promised.is_none() && self.open.is_full(&self.limits) && self.sealed.len() < SEALED_MAX {
+                if self.promised.is_none() && self.open.is_full(&self.limits) {
                     self.seal();
                 }
             }
@@ -230,6 +251,10 @@ impl Task {
                     block.bytes.truncate(start);
                     ("set_aside", "it did not fit the table when its block was planned".to_owned())
                 }
+                // One that had a row then, and would not today, may be in the table: it must not be a dead letter as well.
+                Encoded::Unfit { .. } if self.promised.is_some() && !self.promised_aside.contains(&offset) => {
+                    return block.rows.push((offset, start));
+                }
                 Encoded::Row => return block.rows.push((offset, block.bytes.len())),
                 Encoded::Tombstone => return block.tombstones += 1,
                 Encoded::Unfit { code, why } => (code, why),
@@ -247,7 +272,8 @@ impl Task {
 
     /// What is to be done now; `all` where no more records will come for a while, so that nothing waits for the block to
     /// fill. It has to be answered for before the next.
-    pub(super) fn next(&mut self, now_ms: u64, all: bool, encode: &impl Encode, at: (u64, u64)) -> Option<Action> {
+    pub(super) fn next(&mut self, all: bool, moment: &Moment<'_>) -> Option<Action> {
+        let now_ms = moment.now_ms;
         if self.busy || self.stopped.is_some() {
             return None;
         }
@@ -260,7 +286,7 @@ impl Task {
                 self.seal();
             }
             match self.sealed.pop_front() {
-                Some(block) => self.current = Some(self.sealed_block(block, encode, at)),
+                Some(block) => self.current = Some(self.sealed_block(block, moment)),
                 None => self.pass_markers(now_ms, all),
             }
         }
@@ -295,18 +321,17 @@ impl Task {
         self.current = Some(Current { stage: Stage::Sent, ..Current::new(block, Plan::default()) });
     }
 
-    fn sealed_block(&self, block: Block, encode: &impl Encode, (at_ms, blocks): (u64, u64)) -> Current {
-        let (schema, rules, table) = encode.digests();
+    fn sealed_block(&self, block: Block, moment: &Moment<'_>) -> Current {
+        let last = block.next - 1;
         let plan = Plan {
-            last: block.next - 1,
+            version: PLAN_VERSION,
+            last,
             rows: block.rows.len() as u64,
             sum: block.sum(),
-            schema,
-            rules,
-            table,
+            token: short((moment.token)(block.first, last)),
             aside: block.aside.text(),
-            at_ms,
-            blocks,
+            at_ms: moment.wall_ms,
+            blocks: moment.blocks,
         };
         // Without rows there is nothing that could be sent twice.
         let stage = match (block.rows.is_empty(), self.exactly_once) {
@@ -336,7 +361,11 @@ impl Task {
         self.committed = current.block.next;
         self.refused = self.refused.split_off(&self.committed);
         self.promised_aside.clear();
-        self.current.take().map(|current| current.block)
+        let block = self.current.take().map(|current| current.block);
+        if self.restart_after_commit {
+            self.restart(None);
+        }
+        block
     }
 
     /// The block was sent, and here are its bytes again. True where the table has to be described anew.
@@ -354,12 +383,13 @@ impl Task {
                 current.looked = false;
                 current.back_off(now_ms);
             }
-            Sent::Stuck(why) if current.tries >= STUCK_TRIES_MAX => {
+            Sent::Stuck(why) if current.stuck >= STUCK_TRIES_MAX => {
                 let (place, first, last) = (&self.place, current.block.first, current.plan.last);
                 let why = format!("{place}: the block of offsets {first} to {last} can't be inserted: {why}");
                 self.stop(why);
             }
             Sent::Stuck(_) => {
+                current.stuck += 1;
                 (current.in_doubt, current.looked) = (self.exactly_once, false);
                 current.back_off(now_ms);
             }
@@ -369,11 +399,16 @@ impl Task {
                 return true;
             }
             // Halves under tokens of their own would be there beside a whole that has arrived after all.
+            Sent::RefusedInPart(why) if self.exactly_once => {
+                current.in_doubt = true;
+                current.refused = Some(why);
+                current.back_off(now_ms);
+            }
             Sent::Refused(why) if current.in_doubt => {
                 current.refused = Some(why);
                 current.back_off(now_ms);
             }
-            Sent::Refused(why) => {
+            Sent::Refused(why) | Sent::RefusedInPart(why) => {
                 self.refuse(current.block, why);
                 return false;
             }
@@ -383,7 +418,7 @@ impl Task {
     }
 
     /// Divides a block that was refused and is not in the table, down to the row that is to blame.
-    fn refuse(&mut self, block: Block, why: String) {
+    pub(super) fn refuse(&mut self, block: Block, why: String) {
         if let [(offset, _)] = block.rows[..] {
             self.refused.insert(offset, why);
             return self.restart(None);
@@ -393,69 +428,7 @@ impl Task {
         self.sealed.push_front(left);
     }
 
-    /// The table was looked at, or could not be: then it is tried again.
-    pub(super) fn looked(&mut self, found: Option<Found>, now_ms: u64) {
-        self.busy = false;
-        let Some(current) = &mut self.current else { return };
-        let Some(found) = found.filter(|found| !found.running) else { return current.back_off(now_ms) };
-        if let Some(why) = current.refused.take() {
-            return self.looked_at_refused(found, why);
-        }
-        let same = current.plan.sum == current.block.sum() && current.plan.rows == current.block.rows.len() as u64;
-        let since_ms = found.now_ms.saturating_sub(current.plan.at_ms);
-        let blocks = found.blocks.checked_sub(current.plan.blocks);
-        // Half of the window is left to what others write until the block arrives.
-        let remembered =
-            blocks.is_some_and(|blocks| blocks < found.window_blocks / 2) && since_ms < found.window_ms / 2;
-        let rows = current.plan.rows;
-        match found.rows {
-            _ if same && remembered => current.looked = true,
-            Some(0) if same => current.looked = true,
-            // Nothing is there: it may as well be made anew, from what the records are today.
-            Some(0) => self.restart(None),
-            Some(there) if there >= rows || found.atomic => {
-                (current.stage, current.tries, current.retry_at_ms) = (Stage::Sent, 0, 0);
-            }
-            Some(there) => {
-                let why = format!("the table has {there} of the {rows} rows");
-                self.stop_in_doubt(&why, same);
-            }
-            None => self.stop_in_doubt("the table has no lineage columns to tell by", same),
-        }
-    }
-
-    /// What was refused at last, and may have been taken at first.
-    fn looked_at_refused(&mut self, found: Found, why: String) {
-        let Some(current) = self.current.take() else { return };
-        if found.rows == Some(0) {
-            return self.refuse(current.block, why);
-        }
-        let (place, first, last) = (&self.place, current.block.first, current.plan.last);
-        let why = format!(
-            "{place}: the table refuses the block of offsets {first} to {last}, which it may have taken before: {why}"
-        );
-        self.current = Some(current);
-        self.stop(why);
-    }
-
-    fn stop_in_doubt(&mut self, why: &str, same: bool) {
-        let Some(current) = &self.current else { return };
-        let (first, last, rows) = (current.block.first, current.plan.last, current.plan.rows);
-        let reason = if same {
-            "was sent so long ago that the server may have forgotten it"
-        } else {
-            "can't be made again as it was sent: the table, the config or Millstream has changed since"
-        };
-        let place = &self.place;
-        self.stop(format!(
-            "{place}: the block of offsets {first} to {last} ({rows} rows) {reason}, and {why}. Nothing more is inserted \
-             from this partition. See whether the rows are there; then move the group to {} where they are, or to {first} \
-             where they are not, with `millstream offsets reset --output`",
-            last + 1
-        ));
-    }
-
-    fn stop(&mut self, why: String) {
+    pub(super) fn stop(&mut self, why: String) {
         self.stopped = Some(why);
         self.busy = false;
     }
@@ -471,11 +444,11 @@ impl Task {
 
 impl Current {
     fn new(block: Block, plan: Plan) -> Self {
-        let (looked, refused, tries, retry_at_ms) = (false, None, 0, 0);
-        Self { block, plan, stage: Stage::Sealed, in_doubt: false, looked, refused, tries, retry_at_ms }
+        let (looked, refused, tries, stuck, retry_at_ms) = (false, None, 0, 0, 0);
+        Self { block, plan, stage: Stage::Sealed, in_doubt: false, looked, refused, tries, stuck, retry_at_ms }
     }
 
-    fn back_off(&mut self, now_ms: u64) {
+    pub(super) fn back_off(&mut self, now_ms: u64) {
         let (first, last) = BACKOFF_MS;
         self.retry_at_ms = now_ms + last.min(first << self.tries.min(16));
         self.tries += 1;
@@ -484,4 +457,10 @@ impl Current {
     fn needs_look(&self) -> bool {
         self.refused.is_some() || (self.in_doubt && !self.looked)
     }
+}
+
+/// So much of a token tells it from others.
+pub(super) fn short(mut token: String) -> String {
+    token.truncate(16);
+    token
 }

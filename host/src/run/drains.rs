@@ -127,6 +127,7 @@ pub fn feeds(config: &Config) -> Vec<Feed> {
 pub(super) fn start(
     config: &Config,
     cluster: &ClusterReport,
+    all_stop: &Arc<AtomicBool>,
     (started, sight): (Instant, &Arc<Sight>),
 ) -> Result<Vec<Running>, RunError> {
     let spawn = |feed: Feed| {
@@ -135,7 +136,13 @@ pub(super) fn start(
         let (stop, shown) = (Arc::<AtomicBool>::default(), Arc::new(Mutex::new(DrainReadings::new(&feed.output))));
         sight.watch_drain(shown.clone());
         let (own_stop, own_shown, sight) = (stop.clone(), shown.clone(), sight.clone());
-        let body = move || work(drain, &own_stop, (&own_shown, &sight), started);
+        let all_stop = all_stop.clone();
+        let body = move || {
+            let result = work(drain, &own_stop, (&own_shown, &sight), started);
+            // One that fails takes all others with it: nothing is to fill its topic while nobody empties it.
+            all_stop.store(all_stop.load(Ordering::Relaxed) || result.is_err(), Ordering::Relaxed);
+            result
+        };
         let thread = std::thread::Builder::new().name(format!("drain-{}", feed.output)).spawn(body);
         let thread = thread.map_err(|why| RunError::Io(format!("can't start a thread: {why}")))?;
         Ok(Running { thread, shown, stop, ends: None, feed })
@@ -157,7 +164,9 @@ fn work(
         }
         if sight.is_paused() != paused {
             paused = !paused;
-            drain.pause(paused)?;
+            if let Err(why) = drain.pause(paused) {
+                break Err(why);
+            }
         }
         if let Err(why) = drain.step(now_ms()) {
             break Err(why);
@@ -253,7 +262,8 @@ fn settings(config: &Config, cluster: &ClusterReport, feed: &Feed) -> Result<Dra
         letters,
         letter_bytes_max,
         of_dead_letters: feed.of_dead_letters,
-        memory_bytes: config.memory_limit_bytes.map_or(BLOCKS_BYTES, |bytes| (bytes as usize / 4).min(BLOCKS_BYTES)),
+        memory_bytes: config.memory_limit_bytes.map_or(BLOCKS_BYTES, |bytes| (bytes as usize / 4).min(BLOCKS_BYTES))
+            / feeds(config).len().max(1),
     })
 }
 

@@ -57,7 +57,7 @@ pub fn run(config: &Config, options: &RunOptions) -> Result<Report, RunError> {
     sight.see_cluster(&cluster);
     let direct = drains::is_direct(config);
     let workers = workers::start(config, swapper.chains(), &cluster, &options.stop, (started, &sight))?;
-    let mut drains = drains::start(config, &cluster, (started, &sight))?;
+    let mut drains = drains::start(config, &cluster, &options.stop, (started, &sight))?;
     swapper.expect(workers.len());
     tracing::info!(
         pipeline = config.pipeline,

@@ -161,7 +161,8 @@ impl Sight {
     /// True once every worker does as it was told: no record is taken any more.
     fn has_paused(&self) -> bool {
         let workers = lock(&self.workers);
-        !workers.is_empty() && workers.iter().all(|worker| lock(worker).paused)
+        let any = !workers.is_empty() || !lock(&self.drains).is_empty();
+        any && workers.iter().all(|worker| lock(worker).paused)
     }
 
     /// Takes note of how far the run is; to be called now and then.

@@ -11,6 +11,9 @@ use super::{Event, SourceError, Start};
 
 /// How long one request to the cluster may take before it is tried again.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long a commit with a note may take: longer than the client itself holds one back while the coordinator is away, so
+/// that none takes effect after somebody gave it up.
+const COMMIT_TIMEOUT: Duration = Duration::from_secs(60);
 /// The most records that one poll takes.
 const RECORDS_PER_POLL_MAX: usize = 4_096;
 
@@ -146,7 +149,9 @@ impl KafkaSource {
             if committed.is_none() && self.start != StartAt::Earliest {
                 moving.push((place.clone(), offset));
             }
-            starts.push(Start { place: place.clone(), offset, note: committed.map(|position| position.metadata) });
+            // A note belongs to its own offset.
+            let note = committed.filter(|position| position.offset == offset).map(|position| position.metadata);
+            starts.push(Start { place: place.clone(), offset, note });
         }
         // The end and the first record of a time move on: where such a start was not noted, a restart before the first
         // record would begin elsewhere, and skip what came between.
@@ -266,7 +271,9 @@ impl KafkaSource {
     }
 
     pub(crate) fn unassign(&mut self, places: &[Place]) -> Result<(), SourceError> {
-        let partitions: Vec<Partition> = places.iter().map(partition).collect();
+        let mut partitions: Vec<Partition> = places.iter().map(partition).collect();
+        // What was never taken can't be given up.
+        partitions.retain(|partition| self.assigned.iter().any(|(assigned, _)| assigned == partition));
         self.assigned.retain(|(assigned, _)| !partitions.contains(assigned));
         self.held.retain(|held| !places.contains(held));
         self.consumer.unassign(&partitions).map_err(sort)
@@ -286,7 +293,8 @@ impl KafkaSource {
 
     /// Commits one offset with a note, without a transaction.
     pub(crate) fn commit_at(&mut self, place: &Place, offset: i64, note: &str) -> Result<(), KafkaError> {
-        self.commit(&[Position { metadata: note.to_owned(), ..self.position_at(place, offset) }])
+        let position = Position { metadata: note.to_owned(), ..self.position_at(place, offset) };
+        self.consumer.commit(&[position], COMMIT_TIMEOUT)
     }
 
     /// An offset as a transaction takes it.
@@ -296,7 +304,8 @@ impl KafkaSource {
 
     /// Who this member is in the group now, for a transaction.
     pub(crate) fn group_metadata(&self) -> Option<GroupMetadata> {
-        self.consumer.group_metadata()
+        // A member that was put out has none that the group could refuse: it would take anything.
+        self.consumer.group_metadata().filter(|group| group.generation() >= 0 && !group.member().is_empty())
     }
 }
 
