@@ -6,6 +6,8 @@ mod harness;
 
 #[path = "clickhouse/blocks.rs"]
 mod blocks;
+#[path = "clickhouse/encrypted.rs"]
+mod encrypted;
 #[path = "clickhouse/promises.rs"]
 mod promises;
 #[path = "clickhouse/refusals.rs"]

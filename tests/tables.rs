@@ -151,3 +151,33 @@ fn a_file_goes_into_a_table_and_a_repeated_run_doubles_nothing() {
 fn sum() -> u64 {
     (0..5_000).filter(|n| n % 100 != 99).sum()
 }
+
+#[test]
+fn a_table_that_is_broken_holds_no_other_up() {
+    let mut line = Line::new("other", 1, &format!("n UInt8, {LINEAGE}"));
+    let config = line.config("one", "flush_interval: 100ms");
+    let text = std::fs::read_to_string(&config).expect("the config");
+    let (from, url) = ("dead_letters: {to: {kafka: {topic: other-dead}}}", &line.url);
+    let table = format!("clickhouse: {{url: \"{url}\", database: other, table: not_there_yet, flush_interval: 100ms}}");
+    std::fs::write(
+        &config,
+        text.replace(from, &format!("dead_letters: {{to: {{kafka: {{topic: other-dead}}, {table}}}}}")),
+    )
+    .expect("written");
+    let process = Millstream::start(&line.folder, "run", &["run", &config]);
+    line.send(300, number);
+    await_some("rows", || (line.rows() == (256, 256)).then_some(()));
+    let state = |output: &str| {
+        let status = line.status("run");
+        let tables = status["tables"].as_array().expect("tables").clone();
+        tables.iter().find(|table| table["output"] == output).expect("the output")["state"].clone()
+    };
+    assert_eq!((state("main"), state("dead_letters")), ("running".into(), "waiting".into()));
+    line.sql(&format!(
+        "CREATE TABLE $.not_there_yet (value String, code String, {LINEAGE}) ENGINE = MergeTree ORDER BY () {WINDOW}"
+    ));
+    await_some("dead letters as rows", || {
+        (line.number("SELECT count() FROM $.not_there_yet WHERE code = 'range'") == 44).then_some(())
+    });
+    assert!(process.terminate().success());
+}

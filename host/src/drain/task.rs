@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use super::block::{Block, Limits};
 use super::plan::{PLAN_VERSION, Plan, Promise};
-use super::step::{Action, Encode, Encoded, Found, Moment, Sent};
+use super::step::{Action, Encode, Encoded, Moment, Sent};
 use crate::record::{Batch, Place};
 
 /// Between tries; doubled from the first to the last.
