@@ -100,10 +100,10 @@ fn break_things(
                 server.restart();
                 server_kills += 1;
             }
-            2 => server.fault("reject", 1, "INTO"),
+            2 => server.fault("reject", 2, "INTO"),
             3 => server.delay(Duration::from_secs(3), 1, "INTO"),
-            4 | 5 => server.fault("drop", 1, "INTO"),
-            6 => server.fault("error", 1, "INTO"),
+            4 | 5 => server.fault("drop", 2, "INTO"),
+            6 => server.fault("error", 2, "INTO"),
             _ => {}
         }
     }

@@ -84,7 +84,27 @@ fn describe(status: &Value) -> String {
             number(&partition["lag_records"])
         );
     }
+    status["tables"].as_array().into_iter().flatten().for_each(|table| out += &describe_table(table));
     out
+}
+
+/// A table that an output's records go into, with why it takes none where that is so.
+fn describe_table(table: &Value) -> String {
+    let number = |name: &str| table[name].as_f64().map_or("-".to_owned(), |number| format!("{number:.0}"));
+    let text = |name: &str| table[name].as_str().unwrap_or("-").escape_debug().to_string();
+    let why = table["why"].as_str().map_or(String::new(), |why| format!(": {}", why.escape_debug()));
+    let lag = |partition: &Value| Some((partition["end"].as_i64()? - partition["committed"].as_i64()?).max(0));
+    let lag: i64 = table["partitions"].as_array().into_iter().flatten().filter_map(lag).sum();
+    format!(
+        "table    {:<20} {}  in {}  rows {}  dead letters {}  blocks {}  retries {}  lag {lag} records{why}\n",
+        text("output"),
+        text("state"),
+        number("records"),
+        number("rows"),
+        number("dead_lettered"),
+        number("blocks"),
+        number("retries")
+    )
 }
 
 #[cfg(test)]
@@ -100,11 +120,14 @@ mod tests {
             "records": {"in": 3, "forwarded": 2, "filtered": 1, "dead_lettered": 0, "emitted": 0, "imbalance": 0},
             "rates": {"in_per_second": 1.5, "out_per_second": 1.0}, "latency_p95_seconds": 0.012,
             "stages": [{"name": "a\u{1b}[31m", "plugin": "x", "version": "1", "digest": "", "in": 3}],
+            "tables": [{"output": "main", "state": "waiting", "why": "it is\u{1b} away", "records": 2, "rows": 2,
+                "partitions": [{"committed": 2, "end": 7}]}],
             "partitions": [{"topic": "t", "partition": 0, "committed": 3, "end": 4, "lag_records": 1, "lag_seconds": 0.25}],
         });
         let text = describe(&status);
         assert!(text.starts_with("p: running, for 5 s, 1 workers, millstream 0.1.0\nrecords  in 3"), "{text}");
         assert!(text.contains("p95 12 ms") && text.contains("t/0  committed 3  end 4  lag 1 records, 0.2 s"), "{text}");
+        assert!(text.contains("main                 waiting  in 2  rows 2") && text.contains("lag 5 records: it is"));
         assert!(!text.contains('\u{1b}'), "{text}");
         assert!(describe(&json!({})).contains("records"));
     }
