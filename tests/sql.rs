@@ -3,6 +3,8 @@
 
 #[path = "harness/mod.rs"]
 mod harness;
+#[path = "reference/mod.rs"]
+mod reference;
 
 #[path = "sql/clickstream.rs"]
 mod clickstream;

@@ -1,17 +1,17 @@
 //! Clickstream: what is distinct stays distinct over blocks, and a late event is in each of its windows.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::fmt::Write as _;
+use std::collections::BTreeMap;
 
 use millstream::config::ClickstreamConfig;
 use millstream::source::write_clickstream;
 use serde_json::{Value, json};
 
 use super::{Place, shuffled};
+use crate::reference::clickstream::{AVERAGES, DAILY_ACTIVE_USERS, DAY_S, averages, daily_active_users};
+use crate::reference::compare;
 
 const RECORDS: usize = 20_000;
 const BLOCK_ROWS: usize = 700;
-const DAY_S: i64 = 86_400;
 
 /// Valid events of four days, each with what enriching adds.
 fn events() -> Vec<Value> {
@@ -61,38 +61,20 @@ fn daily_active_users_and_averages_are_exact_over_blocks_retries_and_late_rows()
     insert_all(&place, &events);
     assert_eq!(place.sql("SELECT count() FROM $.events"), events.len().to_string());
 
-    let mut users: BTreeMap<(i64, &str), BTreeSet<i64>> = BTreeMap::new();
-    let mut windows: BTreeMap<(&str, i64), u32> = BTreeMap::new();
-    for event in &events {
-        let (time, country) = (event["timestamp"].as_i64().expect("a time"), event["country"].as_str().expect("text"));
-        users.entry((time / DAY_S, country)).or_default().insert(event["user_id"].as_i64().expect("an id"));
-        for back in 0..5 {
-            *windows.entry((country, time / 60 * 60 - back * 60)).or_default() += 1;
-        }
-    }
-    let mut expected = String::new();
-    for ((day, country), users) in &users {
-        let _ = writeln!(expected, "{day}\t{country}\t{}", users.len());
-    }
-    let dau = "SELECT toInt32(event_date) AS day, country, dau FROM $.daily_active_users_final ORDER BY day, country";
-    assert_eq!(place.sql(dau), expected.trim_end());
+    let expected = daily_active_users(&events);
+    compare(DAILY_ACTIVE_USERS, &place.sql(DAILY_ACTIVE_USERS), &expected);
     let raw = "SELECT toInt32(toDate(timestamp)) AS day, country, uniqExact(user_id) FROM $.events \
                GROUP BY day, country ORDER BY day, country";
-    assert_eq!(place.sql(dau), place.sql(raw));
+    compare(raw, &place.sql(raw), &expected);
+    let sets = expected.lines().count().to_string();
     // The blocks are such that a count of each would be wrong.
-    assert_ne!(place.sql("SELECT count() FROM $.daily_active_users_states"), users.len().to_string());
+    assert_ne!(place.sql("SELECT count() FROM $.daily_active_users_states"), sets);
     place.sql("SYSTEM START MERGES $.daily_active_users_states");
     place.sql("OPTIMIZE TABLE $.daily_active_users_states FINAL");
-    assert_eq!(place.sql("SELECT count() FROM $.daily_active_users_states"), users.len().to_string());
-    assert_eq!(place.sql(dau), expected.trim_end());
+    assert_eq!(place.sql("SELECT count() FROM $.daily_active_users_states"), sets);
+    compare(DAILY_ACTIVE_USERS, &place.sql(DAILY_ACTIVE_USERS), &expected);
 
-    let mut expected = String::new();
-    for ((country, start), count) in &windows {
-        let _ = writeln!(expected, "{country}\t{start}\t{}\t{}", start + 300, f64::from(*count) / 5.0);
-    }
-    let averages = "SELECT country, toUnixTimestamp(window_start) AS start, toUnixTimestamp(window_end), \
-                    average_events FROM $.country_event_averages ORDER BY country, start";
-    assert_eq!(place.sql(averages), expected.trim_end());
+    compare(AVERAGES, &place.sql(AVERAGES), &averages(&events));
 }
 
 #[test]
