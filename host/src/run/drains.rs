@@ -21,6 +21,8 @@ const CONSUMER_KIB: usize = 8 << 10;
 const BLOCKS_BYTES: usize = 192 << 20;
 /// How long a drain that is told to stop waits for blocks that are on their way.
 const FINISH_PATIENCE: Duration = Duration::from_secs(8);
+/// Properties of the source's consumer that hold for the drains' groups too.
+const MEMBER_PROPERTIES: &[&str] = &["session.timeout.ms", "heartbeat.interval.ms"];
 /// How often a drain's readings are published.
 const READINGS_INTERVAL_MS: u64 = 100;
 
@@ -273,15 +275,44 @@ fn source(config: &Config, feed: &Feed) -> Result<KafkaSource, RunError> {
     {
         return kafka_source(config, source, CONSUMER_KIB);
     }
+    let consumer = Consumer::new(&consumer_settings(config, feed)).map_err(|why| failed("make a consumer", why))?;
+    Ok(KafkaSource::new(consumer, &feed.topic, StartAt::Earliest, false)?)
+}
+
+/// Settings of the consumer of a topic that one of the pipeline's outputs writes.
+fn consumer_settings(config: &Config, feed: &Feed) -> ConsumerSettings {
     let mut settings = ConsumerSettings::new(cluster::connection(&feed.connection, config), &feed.group);
     if let SourceConfig::Kafka(source) = &config.source {
         settings.protocol = match source.protocol {
             config::GroupProtocol::Classic => GroupProtocol::Classic,
             config::GroupProtocol::Consumer => GroupProtocol::Consumer,
         };
+        // How soon a member that was killed is missed is one wish for all groups of a pipeline.
+        let wished = cluster::connection(&source.connection, config).properties;
+        for (name, value) in wished.into_iter().filter(|(name, _)| MEMBER_PROPERTIES.contains(&name.as_str())) {
+            settings.connection.properties.entry(name).or_insert(value);
+        }
     }
     settings.queue_kib = CONSUMER_KIB;
     settings.offset_reset = "error".to_owned();
-    let consumer = Consumer::new(&settings).map_err(|why| failed("make a consumer", why))?;
-    Ok(KafkaSource::new(consumer, &feed.topic, StartAt::Earliest, false)?)
+    settings
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_drain_misses_its_members_as_soon_as_the_source_does() {
+        let text = "pipeline: p
+source: {kafka: {brokers: 'k:9092', topic: t, properties: {session.timeout.ms: 7000, fetch.min.bytes: 9}}}
+stages: [{name: all, filter: {field: /a, op: exists}}]
+outputs: {main: {kafka: {topic: u}, clickhouse: {url: 'http://c:8123', database: d, table: t}}}
+dead_letters: {to: {kafka: {topic: dead}}}
+";
+        let config = Config::parse(std::path::Path::new("p.yaml"), text, &|_: &str| None).expect("a pipeline");
+        let settings = consumer_settings(&config, &feeds(&config)[0]);
+        let properties: Vec<_> = settings.connection.properties.into_iter().collect();
+        assert_eq!(properties, [("session.timeout.ms".to_owned(), "7000".to_owned())]);
+    }
 }
