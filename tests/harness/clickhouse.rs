@@ -81,7 +81,7 @@ impl ClickHouse {
     }
 
     /// Has it ended when this process ends, however it does: for one that lives in a static, which is never dropped.
-    fn kill_at_exit(&self) {
+    pub fn kill_at_exit(&self) {
         let down = format!("cat; exec {}/clickhouse-down.sh --kill", scripts().display());
         let watch = self.command("sh", &["-c", &down]).stdin(Stdio::piped()).stdout(Stdio::null()).spawn();
         // The pipe closes with this process.

@@ -14,10 +14,16 @@ pub struct Millstream {
 impl Millstream {
     /// Starts `millstream` with these arguments; what it says goes to a file under `folder`.
     pub fn start(folder: &Path, name: &str, args: &[&str]) -> Self {
+        Self::start_with(folder, name, args, &[])
+    }
+
+    /// The same with variables for its pipeline.
+    pub fn start_with(folder: &Path, name: &str, args: &[&str], variables: &[(&str, String)]) -> Self {
         let log = folder.join(format!("{name}.log"));
         let open = || File::options().create(true).append(true).open(&log).expect("a log file");
         let child = Command::new(env!("CARGO_BIN_EXE_millstream"))
             .args(args)
+            .envs(variables.iter().map(|(name, value)| (name, value)))
             .stdin(Stdio::null())
             .stdout(open())
             .stderr(open())

@@ -89,6 +89,14 @@ pub fn read(brokers: &str, topic: &str, read_committed: bool) -> Vec<Rows> {
     all
 }
 
+/// How far a topic is written, all partitions and what is not committed among it; 0 where it is not there.
+pub fn written(brokers: &str, topic: &str) -> i64 {
+    let mut admin = Admin::new(&Connection::new(brokers)).expect("an admin client");
+    let Ok(info) = admin.describe_topics(&[topic], TIMEOUT).expect("the broker answers").remove(0) else { return 0 };
+    let end = |partition| admin.watermarks(&Partition::new(topic, partition), TIMEOUT).map_or(0, |ends| ends.1);
+    (0..info.partitions).map(end).sum()
+}
+
 /// Number of rows in all partitions.
 pub fn count(partitions: &[Rows]) -> usize {
     partitions.iter().map(Rows::len).sum()
