@@ -1,6 +1,7 @@
 //! A real ClickHouse engine for as long as a command runs, held on a leash as the broker is (see [`crate::broker`]).
 
-use std::net::TcpListener;
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
 use std::os::unix::process::CommandExt;
 use std::process::{Child, ChildStdin, Command, Stdio};
 
@@ -58,6 +59,23 @@ impl ClickHouse {
             bail!("ClickHouse does not start on port {port}; `cargo xtask doctor` says what it needs");
         }
         Ok(engine)
+    }
+
+    /// What it answers to a query.
+    pub(crate) fn query(&self, sql: &str) -> Result<String> {
+        let mut stream = TcpStream::connect(("127.0.0.1", self.port)).context("can't reach ClickHouse")?;
+        let (port, length) = (self.port, sql.len());
+        let head = format!(
+            "POST /?wait_end_of_query=1 HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nConnection: close\r\nContent-Length: {length}"
+        );
+        stream.write_all(format!("{head}\r\n\r\n{sql}").as_bytes())?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer)?;
+        let (head, body) = answer.split_once("\r\n\r\n").unwrap_or((&answer, ""));
+        if head.split(' ').nth(1) != Some("200") {
+            bail!("ClickHouse refuses `{sql}`: {body}");
+        }
+        Ok(body.trim_end().to_owned())
     }
 
     /// The address for clients.

@@ -10,6 +10,7 @@ use anyhow::{Context, Result, bail};
 use crate::broker::Broker;
 use crate::clock::Clock;
 use crate::doctor::{self, Purpose};
+use crate::full;
 use crate::guests;
 use crate::test::BROKERS;
 use crate::workspace::{Workspace, run as run_command};
@@ -21,7 +22,7 @@ const ENRICHED: &str = "enriched_events.ndjson";
 /// What the pipelines' variables are in the demo, unless the user has set them: ten seconds to watch.
 const DEFAULTS: &[(&str, &str)] = &[("RECORDS", "200000"), ("RECORDS_PER_SECOND", "20000"), ("CREATE_TOPICS", "true")];
 /// The topic that [`TO_KAFKA`] reads, and those that it writes.
-const INPUT_TOPIC: &str = "my_events";
+pub(crate) const INPUT_TOPIC: &str = "my_events";
 const OUTPUT_TOPICS: &str = "enriched_events (results) and dlq (dead letters, the reason in their headers)";
 
 /// Where the demo's records go.
@@ -33,17 +34,20 @@ pub(crate) enum Options {
     OwnKafka,
     /// The same on a broker of the user's.
     Kafka(String),
+    /// From a topic to topics and tables, on servers that are started for it.
+    Full,
 }
 
 impl Options {
-    /// Reads `[--kafka | --brokers HOST:PORT]`.
+    /// Reads `[--kafka | --brokers HOST:PORT | --full]`.
     pub(crate) fn parse(args: &[String]) -> Result<Self> {
         let args: Vec<&str> = args.iter().map(String::as_str).collect();
         Ok(match args.as_slice() {
             [] => Self::Files,
             ["--kafka"] => Self::OwnKafka,
+            ["--full"] => Self::Full,
             ["--brokers", brokers] => Self::Kafka((*brokers).to_owned()),
-            _ => bail!("usage: cargo xtask demo [--kafka | --brokers HOST:PORT]"),
+            _ => bail!("usage: cargo xtask demo [--kafka | --brokers HOST:PORT | --full]"),
         })
     }
 }
@@ -57,8 +61,12 @@ pub(crate) fn run(workspace: &Workspace, options: &Options) -> Result<ExitCode> 
 }
 
 fn parts(workspace: &Workspace, options: &Options, clock: &mut Clock) -> Result<()> {
-    let own = *options == Options::OwnKafka;
-    doctor::ensure(workspace, if own { &[Purpose::Build, Purpose::Kafka] } else { &[Purpose::Build] })?;
+    let needed: &[Purpose] = match options {
+        Options::Files | Options::Kafka(_) => &[Purpose::Build],
+        Options::OwnKafka => &[Purpose::Build, Purpose::Kafka],
+        Options::Full => &[Purpose::Build, Purpose::Kafka, Purpose::ClickHouse],
+    };
+    doctor::ensure(workspace, needed)?;
     clock.part("build the plugins", || guests::build(workspace).map(drop))?;
     clock.part("build the host (the first time takes minutes)", || {
         run_command(workspace.cargo().args(["build", "--package", "millstream"]))
@@ -72,6 +80,7 @@ fn parts(workspace: &Workspace, options: &Options, clock: &mut Clock) -> Result<
             wait_for_the_user(broker.address());
             Ok(())
         }
+        Options::Full => full::run(workspace, clock),
     }
 }
 
@@ -133,7 +142,7 @@ fn results(workspace: &Workspace) -> PathBuf {
 }
 
 /// The host, with the variables that the demo's pipelines name.
-fn millstream(workspace: &Workspace) -> Command {
+pub(crate) fn millstream(workspace: &Workspace) -> Command {
     let mut command = workspace.command(workspace.host());
     command.env("MILLSTREAM_RESULTS", results(workspace));
     command.envs(DEFAULTS.iter().map(|(name, _)| (*name, variable(name))));
@@ -175,6 +184,7 @@ mod tests {
         assert_eq!(parse(&[]).expect("good"), Options::Files);
         assert_eq!(parse(&["--kafka"]).expect("good"), Options::OwnKafka);
         assert_eq!(parse(&["--brokers", "k:9092"]).expect("good"), Options::Kafka("k:9092".into()));
+        assert_eq!(parse(&["--full"]).expect("good"), Options::Full);
         assert!(parse(&["--brokers"]).is_err());
         assert!(parse(&["--kafka", "--brokers", "k:9092"]).is_err());
     }

@@ -6,6 +6,7 @@
 //! | [`doctor`] | `cargo xtask doctor`: what this machine lacks, and how to get it |
 //! | [`test`] | `cargo xtask test`: every promise, against a real broker |
 //! | [`demo`] | `cargo xtask demo`: the clickstream pipeline, live |
+//! | [`full`] | `cargo xtask demo --full`: the same into ClickHouse tables |
 //! | [`bench`] | `cargo xtask bench`: what it costs, beside programs that do the same by hand |
 //! | [`broker`], [`clickhouse`] | a real Kafka, a real ClickHouse for as long as a command runs |
 //! | [`workspace`], [`clock`] | where things lie; how long things took |
@@ -19,6 +20,7 @@ mod clickhouse;
 mod clock;
 mod demo;
 mod doctor;
+mod full;
 mod guests;
 mod test;
 mod workspace;
@@ -34,6 +36,7 @@ usage: cargo xtask COMMAND
   demo                       the clickstream pipeline from generated records to files; needs no server
   demo --kafka               the same from topic to topic, on a real broker that is started for it
   demo --brokers HOST:PORT   the same on yours
+  demo --full                on into tables, on a Kafka and a ClickHouse that are started for it, and what the tables answer
   test [--long] [FILTER]     every promise against a real Kafka and ClickHouse (KAFKA_BROKERS and CLICKHOUSE_URL, if
                              set, are used instead)
   bench [WHICH] [--json]     what it costs beside native programs: end-to-end, latency, plugin, idle, metrics or swap

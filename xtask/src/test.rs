@@ -14,7 +14,7 @@ use crate::workspace::{Workspace, run as run_command};
 /// The variable by which tests find their broker, and by which a user names one of theirs.
 pub(crate) const BROKERS: &str = "KAFKA_BROKERS";
 /// The same for ClickHouse.
-const CLICKHOUSE: &str = "CLICKHOUSE_URL";
+pub(crate) const CLICKHOUSE: &str = "CLICKHOUSE_URL";
 /// Tests that know a larger size run it where this is set.
 const LONG: &str = "MILLSTREAM_LONG";
 
