@@ -129,7 +129,11 @@ impl Outputs {
     fn begin(&mut self) -> Result<(), DeliveryError> {
         if self.exactly_once && !self.in_transaction {
             if let Some(producer) = &mut self.producer {
-                producer.begin().map_err(sort)?;
+                // Nothing is open by our books; where the client sees that otherwise, only a new one helps.
+                producer.begin().map_err(|error| match sort(error) {
+                    DeliveryError::Aborted(why) => DeliveryError::InDoubt(why),
+                    other => other,
+                })?;
             }
             self.in_transaction = true;
         }

@@ -128,7 +128,7 @@ impl Client {
     }
 
     /// Calls `call` with short timeouts until it is done, and looks at failed deliveries in between: they hold up a flush
-    /// until they are read. librdkafka resumes a flush, commit or abort that is called again after a timeout.
+    /// until they are read. librdkafka resumes a flush or abort that is called again after a timeout.
     fn in_slices(
         &mut self,
         timeout: Duration,
@@ -192,9 +192,15 @@ impl Client {
         timeout: Duration,
         failed: &mut Vec<Undelivered>,
     ) -> Result<(), RawError> {
+        // Not in slices: where the client's own thread gets no CPU for the length of one, the answer to the first step of a
+        // slice that was given up is taken for that of a later step, and a commit that never was seems to have succeeded.
+        let deadline = Instant::now() + timeout;
+        self.flush(timeout, failed)?;
+        let left = deadline.saturating_duration_since(Instant::now());
         // SAFETY: the handle is live.
-        let call = |rk, slice| take(unsafe { sys::rd_kafka_commit_transaction(rk, slice) });
-        self.in_slices(timeout, failed, call)
+        let result = take(unsafe { sys::rd_kafka_commit_transaction(self.rk, millis(left)) });
+        failed.append(&mut self.undelivered());
+        result
     }
 
     pub(in crate::kafka) fn abort_transaction(
