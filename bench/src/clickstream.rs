@@ -2,7 +2,7 @@
 
 use std::io::Write as _;
 
-use crate::Random;
+use crate::{Random, logic};
 
 const COUNTRIES: [&str; 7] = ["US", "CA", "UK", "DE", "FR", "JP", "XX"];
 const DEVICES: [&str; 3] = ["mobile", "desktop", "tablet"];
@@ -67,6 +67,18 @@ impl Clickstream {
         out.push(b'}');
         if random.once_in(MALFORMED_ONCE_IN) {
             out.truncate(out.len() / 2);
+        }
+    }
+}
+
+impl Clickstream {
+    /// Writes the next record that the rules accept into `out`, enriched; `raw` is room for those before it.
+    pub fn next_enriched(&mut self, raw: &mut Vec<u8>, out: &mut Vec<u8>) {
+        loop {
+            self.next(None, raw);
+            if logic::process(raw, out).is_ok() {
+                return;
+            }
         }
     }
 }

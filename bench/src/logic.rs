@@ -11,16 +11,24 @@ const NEWEST: i64 = 2;
 /// An event as it comes in.
 #[derive(Debug, Deserialize)]
 pub struct Event {
-    event_type: String,
-    user_id: i64,
-    page_url: String,
-    button_id: String,
-    timestamp: i64,
-    country: String,
+    /// What happened.
+    pub event_type: String,
+    /// To whom.
+    pub user_id: i64,
+    /// Where.
+    pub page_url: String,
+    /// A UUID.
+    pub button_id: String,
+    /// Seconds since 1970 UTC.
+    pub timestamp: i64,
+    /// Two letters.
+    pub country: String,
+    /// Events of the first version have none.
     #[serde(default)]
-    device_type: Option<String>,
+    pub device_type: Option<String>,
+    /// The first version does not say which it is.
     #[serde(default)]
-    schema_version: Option<i64>,
+    pub schema_version: Option<i64>,
 }
 
 /// An event as it goes out.
@@ -70,15 +78,19 @@ pub enum Depth {
 
 /// Checks, upcasts and enriches one record, and writes what comes of it into `out`.
 pub fn process(record: &[u8], out: &mut Vec<u8>) -> Result<(), Reject> {
+    write(&enrich(accept(record)?), out)
+}
+
+/// Checks one record: the event that goes on.
+pub fn accept(record: &[u8]) -> Result<Event, Reject> {
     let event = parse(record)?;
     check(&event)?;
-    write(&enrich(event), out)
+    Ok(event)
 }
 
 /// The work of some of the plugins: for comparing chains of different length.
 pub fn process_to(depth: Depth, record: &[u8], out: &mut Vec<u8>) -> Result<(), Reject> {
-    let event = parse(record)?;
-    check(&event)?;
+    let event = accept(record)?;
     match depth {
         Depth::Validate => {
             // Nothing was changed, so nothing needs to be written anew.
@@ -146,7 +158,8 @@ impl From<Event> for Upcast {
     }
 }
 
-fn newest(version: Option<i64>) -> i64 {
+/// The version that an event has after all upcasts.
+pub fn newest(version: Option<i64>) -> i64 {
     version.map_or(NEWEST, |version| version.max(NEWEST))
 }
 
@@ -159,7 +172,8 @@ fn write(event: &impl Serialize, out: &mut Vec<u8>) -> Result<(), Reject> {
     })
 }
 
-fn region(country: &str) -> &'static str {
+/// The part of the world that a country is in.
+pub fn region(country: &str) -> &'static str {
     match country {
         "US" | "CA" => "americas",
         "UK" | "DE" | "FR" => "europe",

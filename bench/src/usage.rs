@@ -59,7 +59,16 @@ fn stat(id: &str) -> Option<String> {
 
 /// The most memory that process `id` held; none for one that has ended.
 pub(crate) fn peak_memory_mb(id: &str) -> Option<f64> {
+    memory_mb(id, "VmHWM:")
+}
+
+/// The memory that it holds now.
+pub(crate) fn resident_mb(id: &str) -> Option<f64> {
+    memory_mb(id, "VmRSS:")
+}
+
+fn memory_mb(id: &str, name: &str) -> Option<f64> {
     let status = std::fs::read_to_string(format!("/proc/{id}/status")).ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    let line = status.lines().find_map(|line| line.strip_prefix(name))?;
     line.trim().strip_suffix(" kB")?.trim().parse::<f64>().ok().map(|kib| kib / 1024.0)
 }

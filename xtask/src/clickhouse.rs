@@ -3,6 +3,7 @@
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::os::unix::process::CommandExt;
+use std::path::PathBuf;
 use std::process::{Child, ChildStdin, Command, Stdio};
 
 use anyhow::{Context, Result, bail};
@@ -23,6 +24,7 @@ rm -rf -- "$CLICKHOUSE_DATA"
 /// An engine that is stopped when this is dropped.
 pub(crate) struct ClickHouse {
     port: u16,
+    data: PathBuf,
     leash: Child,
     pipe: Option<ChildStdin>,
 }
@@ -52,7 +54,7 @@ impl ClickHouse {
             .spawn()
             .context("can't run bash")?;
         let pipe = leash.stdin.take();
-        let engine = Self { port, leash, pipe };
+        let engine = Self { port, data: data.clone(), leash, pipe };
         let mut up = with_port(script(workspace, "clickhouse-up.sh"));
         let started = up.arg("--fresh").stdin(Stdio::null()).status().context("can't run clickhouse-up.sh")?;
         if !started.success() {
@@ -76,6 +78,13 @@ impl ClickHouse {
             bail!("ClickHouse refuses `{sql}`: {body}");
         }
         Ok(body.trim_end().to_owned())
+    }
+
+    /// The engine's process, for those who watch what it uses.
+    pub(crate) fn process_id(&self) -> Result<String> {
+        let file = self.data.join("clickhouse.pid");
+        let text = std::fs::read_to_string(&file).with_context(|| format!("can't read {}", file.display()))?;
+        Ok(text.trim().to_owned())
     }
 
     /// The address for clients.

@@ -39,7 +39,8 @@ usage: cargo xtask COMMAND
   demo --full                on into tables, on a Kafka and a ClickHouse that are started for it, and what the tables answer
   test [--long] [FILTER]     every promise against a real Kafka and ClickHouse (KAFKA_BROKERS and CLICKHOUSE_URL, if
                              set, are used instead)
-  bench [WHICH] [--json]     what it costs beside native programs: end-to-end, latency, plugin, idle, metrics or swap
+  bench [WHICH] [--json]     what it costs beside native programs: end-to-end, latency, plugin, idle, metrics, swap,
+                             clickhouse or soak-clickhouse
   guests                     the plugins, built into target/plugins/NAME.wasm
   doctor [--install]         what this machine lacks, and how to get it; or get it (Debian and Ubuntu, as root)";
 

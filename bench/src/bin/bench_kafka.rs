@@ -61,10 +61,17 @@ fn topics(args: &Args) -> Result<Value> {
             result.map_err(|(name, error)| anyhow::anyhow!("delete {name}: {error}"))?;
         }
     }
+    // A broker deletes whole segments only.
+    let retention = args.get("retention-mb", 0_u64)? << 20;
+    let (kept, segment) = (retention.to_string(), (retention / 4).to_string());
     let mut wanted = Vec::new();
     for item in create.split(',').filter(|name| !name.is_empty()) {
         let (name, partitions) = item.split_once(':').context("NAME:PARTITIONS")?;
-        wanted.push(NewTopic::new(name, partitions.parse()?, TopicReplication::Fixed(1)));
+        let topic = NewTopic::new(name, partitions.parse()?, TopicReplication::Fixed(1));
+        wanted.push(match retention {
+            0 => topic,
+            _ => topic.set("retention.bytes", &kept).set("segment.bytes", &segment),
+        });
     }
     if wanted.is_empty() {
         return Ok(json!({ "deleted": delete.len() }));
@@ -90,7 +97,7 @@ fn block_on<T>(future: impl Future<Output = Result<T, KafkaError>>) -> Result<T>
     }
 }
 
-/// Fills a topic up to `--records`, in turn over its partitions.
+/// Fills a topic up to `--records`, in turn over its partitions; with `--shape enriched` as plugins leave them.
 fn load(args: &Args) -> Result<Value> {
     let (topic, records) = (args.text("topic")?, args.get("records", 2_000_000_u64)?);
     let partitions = ends(&reader(args, "read_uncommitted")?, &topic)?;
@@ -102,9 +109,15 @@ fn load(args: &Args) -> Result<Value> {
         bail!("topic {topic} has {there} records, not {records}: delete it");
     }
     let producer: BaseProducer = client::producer(&args.text("brokers")?).create()?;
-    let (mut stream, mut record, mut bytes) = (Clickstream::new(args.get("seed", 1)?), Vec::new(), 0);
+    let (mut stream, enriched) =
+        (Clickstream::new(args.get("seed", 1)?), args.get("shape", String::new())? == "enriched");
+    let (mut raw, mut record, mut bytes) = (Vec::new(), Vec::new(), 0);
     for i in 0..records {
-        stream.next(None, &mut record);
+        if enriched {
+            stream.next_enriched(&mut raw, &mut record);
+        } else {
+            stream.next(None, &mut record);
+        }
         bytes += record.len();
         let partition = partitions[i as usize % partitions.len()].0;
         client::send(&producer, BaseRecord::to(&topic).payload(&record[..]).partition(partition))?;

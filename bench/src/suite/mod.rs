@@ -4,6 +4,7 @@
 //! start to its end; "first record" is when a read_committed consumer can see one, counted from the process's start; the
 //! end is when the group's committed offsets reach the end of the input.
 
+mod clickhouse;
 mod contender;
 mod end_to_end;
 mod idle;
@@ -55,6 +56,9 @@ fn with_broker(args: &Args) -> Result<Vec<report::Row>> {
     };
     std::fs::create_dir_all(&setting.work).context("can't make the folder for the runs")?;
     match args.command() {
+        // They print more than one table.
+        "clickhouse" => clickhouse::run(&setting, args).map(|()| Vec::new()),
+        "soak-clickhouse" => clickhouse::soak(&setting, args).map(|()| Vec::new()),
         "end-to-end" => end_to_end::run(&setting, args),
         "latency" => latency::run(&setting, args),
         "idle" => idle::run(&setting, args),

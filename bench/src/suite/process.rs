@@ -48,6 +48,11 @@ impl Process {
         usage::cpu_s(&self.child.id().to_string()).context("the process is gone")
     }
 
+    /// The memory that it holds.
+    pub(super) fn memory_mb(&self) -> Result<f64> {
+        usage::resident_mb(&self.child.id().to_string()).context("the process is gone")
+    }
+
     /// Looks at its memory; true while it runs.
     pub(super) fn look(&mut self) -> Result<bool> {
         let id = self.child.id().to_string();
