@@ -43,6 +43,16 @@ fn instant(written: Written, zone: Option<&Zone>) -> i64 {
     }
 }
 
+/// Nanoseconds in a `unit`.
+pub(super) fn nanos_per(unit: TimeUnit) -> i128 {
+    match unit {
+        TimeUnit::Seconds => NANOS,
+        TimeUnit::Millis => 1_000_000,
+        TimeUnit::Micros => 1_000,
+        TimeUnit::Nanos => 1,
+    }
+}
+
 /// Nanoseconds since 1970 UTC of a number that counts in `unit`.
 pub(super) fn nanos_of_number(text: &[u8], unit: TimeUnit) -> Result<i128, Reason> {
     let scale = match unit {
@@ -56,7 +66,11 @@ pub(super) fn nanos_of_number(text: &[u8], unit: TimeUnit) -> Result<i128, Reaso
 
 /// Seconds, as `DateTime` holds them; what is finer is cut off.
 pub(super) fn to_seconds(nanos: i128) -> Result<i64, Reason> {
-    i64::try_from(nanos.div_euclid(NANOS)).map_err(|_| Reason::Range)
+    // Until the year 2262 a word holds them, which is divided far sooner.
+    match i64::try_from(nanos) {
+        Ok(nanos) => Ok(nanos.div_euclid(NANOS as i64)),
+        Err(_) => i64::try_from(nanos.div_euclid(NANOS)).map_err(|_| Reason::Range),
+    }
 }
 
 /// 10^-`digits` of a second, as `DateTime64` holds them; what is finer is cut off.
