@@ -122,13 +122,13 @@ fn a_topic_made_anew_is_not_mistaken_for_the_old_one() {
     line.send(100, number);
     line.finish("");
     let admin = Admin::new(&Connection::new(brokers())).expect("an admin client");
-    admin.delete_topics(&["anew-in"], Duration::from_secs(10)).expect("deleted");
+    admin.delete_topics(&["tables-anew-in"], Duration::from_secs(10)).expect("deleted");
     await_some("its end", || {
-        admin.topics(Duration::from_secs(5)).ok()?.iter().all(|(name, _)| name != "anew-in").then_some(())
+        admin.topics(Duration::from_secs(5)).ok()?.iter().all(|(name, _)| name != "tables-anew-in").then_some(())
     });
-    crate::harness::topics::make(&brokers(), &["anew-in"], 1);
-    let place = Partition::new("anew-in", 0);
-    admin.set_group_offsets("anew", &[place.at(0)], Duration::from_secs(10)).expect("set back");
+    crate::harness::topics::make(&brokers(), &["tables-anew-in"], 1);
+    let place = Partition::new("tables-anew-in", 0);
+    admin.set_group_offsets("tables-anew", &[place.at(0)], Duration::from_secs(10)).expect("set back");
     let mut again = line.again();
     again.send(100, number);
     again.finish("");

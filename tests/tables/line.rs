@@ -32,7 +32,8 @@ pub(crate) fn brokers() -> String {
     given.unwrap_or_else(|| BROKER.get_or_init(start).address())
 }
 
-/// A pipeline without stages from the topic `NAME-in` into the table `NAME.t`, with dead letters in `NAME-dead`.
+/// A pipeline without stages from the topic `tables-NAME-in` into the table `NAME.t`, with dead letters in
+/// `tables-NAME-dead`; other files' tests may share the broker.
 pub(crate) struct Line {
     pub(crate) name: String,
     pub(crate) url: String,
@@ -49,7 +50,7 @@ impl Line {
 
     /// The same on this server.
     pub(crate) fn on(url: &str, name: &str, partitions: i32, columns: &str) -> Self {
-        let (input, dead) = (format!("{name}-in"), format!("{name}-dead"));
+        let (input, dead) = (format!("tables-{name}-in"), format!("tables-{name}-dead"));
         topics::make(&brokers(), &[&input, &dead], partitions);
         server::query(url, &format!("CREATE DATABASE {name}"));
         let line = Self {
@@ -87,7 +88,7 @@ impl Line {
 
     /// The same, after its topic was made anew.
     pub(crate) fn again(self) -> Self {
-        Self { filler: Filler::new(&brokers(), &format!("{}-in", self.name)), ..self }
+        Self { filler: Filler::new(&brokers(), &format!("tables-{}-in", self.name)), ..self }
     }
 
     /// Records sent.
@@ -99,10 +100,10 @@ impl Line {
     pub(crate) fn config(&self, instance: &str, more: &str) -> String {
         let (name, url, brokers) = (&self.name, &self.url, brokers());
         let text = format!(
-            "pipeline: {name}\ninstance: {instance}\n\
-             source: {{kafka: {{brokers: \"{brokers}\", topic: {name}-in, start: earliest, properties: {{session.timeout.ms: 1500}}}}}}\n\
+            "pipeline: tables-{name}\ninstance: {instance}\n\
+             source: {{kafka: {{brokers: \"{brokers}\", topic: tables-{name}-in, start: earliest, properties: {{session.timeout.ms: 1500}}}}}}\n\
              outputs: {{main: {{clickhouse: {{url: \"{url}\", database: {name}, table: t, {more}}}}}}}\n\
-             dead_letters: {{to: {{kafka: {{topic: {name}-dead}}}}}}\n\
+             dead_letters: {{to: {{kafka: {{topic: tables-{name}-dead}}}}}}\n\
              observe: {{listen: '127.0.0.1:0'}}\nadmin: {{listen: '127.0.0.1:0'}}\n"
         );
         let file = self.folder.join(format!("{instance}.yaml"));
@@ -136,7 +137,7 @@ impl Line {
     /// Offsets of the dead letters' records, by partition, as their headers say.
     pub(crate) fn dead(&self) -> Vec<(i32, i64)> {
         let mut found = Vec::new();
-        for rows in topics::read(&brokers(), &format!("{}-dead", self.name), true) {
+        for rows in topics::read(&brokers(), &format!("tables-{}-dead", self.name), true) {
             for row in 0..rows.len() {
                 let header = |name: &str| {
                     let value = rows.headers.get(row).find(|header| header.0 == name.as_bytes()).and_then(|h| h.1);
