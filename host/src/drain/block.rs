@@ -1,6 +1,7 @@
 //! Rows of consecutive records of one partition, encoded: what is planned, sent and committed as one.
 
 use super::plan::{ASIDE_BYTES_MAX, Aside};
+use crate::config::ClickHouseConfig;
 use crate::record::Rows;
 
 /// A block that is being filled, or full.
@@ -34,6 +35,17 @@ pub(super) struct Limits {
     pub(super) rows: usize,
     pub(super) bytes: usize,
     pub(super) interval_ms: u64,
+}
+
+impl Limits {
+    /// As the configuration has them.
+    pub(super) fn new(config: &ClickHouseConfig) -> Self {
+        Self {
+            rows: config.flush_rows as usize,
+            bytes: config.flush_bytes as usize,
+            interval_ms: config.flush_interval.as_millis() as u64,
+        }
+    }
 }
 
 impl Block {

@@ -8,17 +8,12 @@ use super::block::{Block, Limits};
 use super::rows::RowEncoder;
 use super::sender::{Target, Trouble, describe, insert};
 use super::step::{Encode as _, Encoded, Sent};
+use super::task::{TRIES_MAX, pause_ms};
 use super::wall_ms;
 use super::{DrainReadings, DrainState};
-use crate::clickhouse::{BlockId, Connection, Encoder};
+use crate::clickhouse::{BlockId, Connection};
 use crate::config::{ClickHouseConfig, Delivery};
 use crate::record::{Batch, Place, Rows};
-use crate::task::DeadLetterLabels;
-
-/// Between tries of a block, from the first to the last.
-const BACKOFF: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(10));
-/// Tries of a block, and of the table at the start: with the pauses between them, five minutes.
-const TRIES_MAX: u32 = 36;
 
 /// A table, and the block that is being filled for it.
 pub struct DirectTable {
@@ -50,25 +45,16 @@ impl DirectTable {
     ) -> Result<Self, String> {
         let config = ClickHouseConfig { delivery: Delivery::AtLeastOnce, ..config.clone() };
         let connection = Connection::new(&config).map_err(|why| why.to_string())?;
-        let target = patiently(|| match describe(&connection, &config) {
+        let (target, encoder) = patiently(|| match describe(&connection, &config) {
             Err(Trouble::Wrong(why)) => Err(why),
             Err(Trouble::Passing(why)) => Ok(Err(why)),
-            Ok(target) => Ok(Ok(target)),
+            Ok(described) => Ok(Ok(described)),
         })?;
-        let encoder = Encoder::new(&target.table, &config).map_err(|why| why.to_string())?;
-        let labels = DeadLetterLabels {
-            pipeline: pipeline.to_owned(),
-            stages: vec![(format!("table:{output}"), String::new())],
-        };
         Ok(Self {
-            limits: Limits {
-                rows: config.flush_rows as usize,
-                bytes: config.flush_bytes as usize,
-                interval_ms: config.flush_interval.as_millis() as u64,
-            },
+            limits: Limits::new(&config),
             interval: flush_by_time.then_some(config.flush_interval),
             pipeline: pipeline.to_owned(),
-            encoder: RowEncoder::new(encoder, labels, usize::MAX, of_dead_letters),
+            encoder: RowEncoder::new(encoder, (pipeline, output), usize::MAX, of_dead_letters),
             connection,
             target,
             place: Place { topic: "".into(), partition: 0 },
@@ -164,16 +150,15 @@ impl DirectTable {
 
 /// Tries again while the inner error says that it may work later.
 fn patiently<T>(mut work: impl FnMut() -> Result<Result<T, String>, String>) -> Result<T, String> {
-    let mut pause = BACKOFF.0;
-    for tries in 1.. {
+    let mut tries = 0;
+    loop {
         match work()? {
             Ok(done) => return Ok(done),
-            Err(why) if tries >= TRIES_MAX => return Err(why),
-            Err(why) if tries == 1 => tracing::warn!("nothing goes into the table for now: {why}"),
+            Err(why) if tries + 1 >= TRIES_MAX => return Err(why),
+            Err(why) if tries == 0 => tracing::warn!("nothing goes into the table for now: {why}"),
             Err(_) => {}
         }
-        std::thread::sleep(pause);
-        pause = (pause * 2).min(BACKOFF.1);
+        std::thread::sleep(Duration::from_millis(pause_ms(tries)));
+        tries += 1;
     }
-    unreachable!("tries are bounded")
 }

@@ -39,7 +39,6 @@ mod tests;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use block::Limits;
@@ -47,7 +46,7 @@ pub use direct::DirectTable;
 use letters::{Letters, Outcome};
 pub use readings::{DrainReadings, DrainState};
 use rows::RowEncoder;
-use sender::{Ask, Sender, Target, Ticket};
+use sender::{Ask, Sender, Target};
 pub use sender::{Trouble, check_table};
 use step::{Action, Moment};
 use task::Task;
@@ -127,8 +126,7 @@ pub struct Drain {
     encoder: Option<RowEncoder>,
     tasks: BTreeMap<Place, Task>,
     /// What ClickHouse was asked for last, for each partition that awaits an answer.
-    tickets: BTreeMap<Place, Ticket>,
-    last_ticket: u64,
+    tickets: BTreeMap<Place, Arc<()>>,
     awaiting: Vec<Place>,
     paused: bool,
     commit_failed: bool,
@@ -136,10 +134,8 @@ pub struct Drain {
     describe_at_ms: u64,
     /// Offsets of commits with dead letters of which nobody knows whether they took effect.
     unknown_ends: BTreeMap<Place, i64>,
-    /// True while the table can't keep its promise: nothing is sent.
-    blocked: bool,
-    /// Why the table can't be had.
-    table_trouble: Option<String>,
+    /// Why the table can't be had, or can't keep its promise.
+    table_trouble: Option<Trouble>,
     /// Why blocks do not go in.
     trouble: Option<String>,
     events: Vec<Event>,
@@ -161,14 +157,12 @@ impl Drain {
             encoder: None,
             tasks: BTreeMap::new(),
             tickets: BTreeMap::new(),
-            last_ticket: 0,
             awaiting: Vec::new(),
             paused: false,
             commit_failed: false,
             describing: false,
             describe_at_ms: 0,
             unknown_ends: BTreeMap::new(),
-            blocked: false,
             table_trouble: None,
             trouble: None,
             events: Vec::new(),
@@ -179,10 +173,10 @@ impl Drain {
     /// What it has done and measured, as of now.
     pub fn readings(&mut self) -> DrainReadings {
         let stopped = self.tasks.values().find_map(Task::stopped);
-        let trouble = self.table_trouble.as_ref().or(self.trouble.as_ref());
+        let trouble = self.table_trouble.as_ref().map(Trouble::text).or(self.trouble.as_deref());
         self.readings.state = match (stopped, trouble, &self.target) {
             (Some(why), ..) => DrainState::Stopped(why.to_owned()),
-            (None, Some(why), _) => DrainState::Waiting(why.clone()),
+            (None, Some(why), _) => DrainState::Waiting(why.to_owned()),
             (None, None, None) => DrainState::Starting,
             (None, None, Some(_)) => DrainState::Running,
         };
@@ -299,9 +293,7 @@ impl Drain {
         for place in places {
             self.tasks.remove(place);
             self.unknown_ends.remove(place);
-            if let Some(ticket) = self.tickets.remove(place) {
-                ticket.cancelled.store(true, Ordering::Release);
-            }
+            self.tickets.remove(place);
         }
         self.awaiting.retain(|place| !places.contains(place));
         self.share_memory();
@@ -321,11 +313,7 @@ impl Drain {
         };
         let exactly_once = self.settings.table.delivery == Delivery::ExactlyOnce;
         for Start { place, offset, note } in &starts {
-            let limits = Limits {
-                rows: self.settings.table.flush_rows as usize,
-                bytes: self.settings.table.flush_bytes as usize,
-                interval_ms: self.settings.table.flush_interval.as_millis() as u64,
-            };
+            let limits = Limits::new(&self.settings.table);
             let task = Task::new(place.clone(), *offset, note.as_deref(), limits, exactly_once);
             self.tasks.insert(place.clone(), task);
         }
@@ -365,20 +353,14 @@ impl Drain {
     /// Does what a partition wants until it wants nothing more, or an answer is awaited.
     fn act_on(&mut self, place: &Place, now_ms: u64, all: bool) -> Result<(), DrainError> {
         loop {
-            let Some(target) = self.target.clone().filter(|_| !self.blocked && !self.commit_failed) else {
-                return Ok(());
-            };
+            // Nothing is sent to a table that can't keep its promise.
+            let is_blocked = self.commit_failed || matches!(self.table_trouble, Some(Trouble::Wrong(_)));
+            let Some(target) = self.target.clone().filter(|_| !is_blocked) else { return Ok(()) };
             let Some(task) = self.tasks.get_mut(place) else { return Ok(()) };
-            let was_stopped = task.stopped().is_some();
             let settings = &self.settings;
             let token = |first, last| settings.token(&target, place, first, last);
             let moment = Moment { now_ms, wall_ms: wall_ms(), blocks: self.sender.blocks(), token: &token };
-            let Some(action) = task.next(all, &moment) else {
-                if !was_stopped && let Some(why) = task.stopped() {
-                    tracing::error!(output = self.settings.output, "{why}");
-                }
-                return Ok(());
-            };
+            let Some(action) = task.next(all, &moment) else { return Ok(()) };
             match action {
                 Action::Plan { first, plan } => {
                     let done = self.commit(place, first, &plan.text());

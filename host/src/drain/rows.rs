@@ -17,13 +17,15 @@ pub(super) struct RowEncoder {
 }
 
 impl RowEncoder {
-    /// Rows by `encoder`; `labels` has one stage, by which dead letters name this drain.
+    /// Rows by `encoder`; dead letters name the pipeline and, as their stage, the output's table.
     pub(super) fn new(
         encoder: Encoder,
-        labels: DeadLetterLabels,
+        (pipeline, output): (&str, &str),
         letter_bytes_max: usize,
         of_dead_letters: bool,
     ) -> Self {
+        let stages = vec![(format!("table:{output}"), String::new())];
+        let labels = DeadLetterLabels { pipeline: pipeline.to_owned(), stages };
         Self { encoder, labels, letter_bytes_max, of_dead_letters, scratch: Vec::new() }
     }
 }

@@ -1,8 +1,7 @@
 //! The thread that talks to ClickHouse, so that the drain's own goes on serving its group whatever the server does.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, SyncSender};
+use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use super::step::{Found, Sent};
@@ -19,12 +18,8 @@ const QUEUE_MAX: usize = 4_096;
 /// How old the count of blocks may be that a plan is made with.
 const BLOCKS_AGE_MAX: Duration = Duration::from_secs(5);
 
-/// The number of a question, and whether nobody wants the answer any more.
-#[derive(Clone, Debug)]
-pub(super) struct Ticket {
-    pub(super) number: u64,
-    pub(super) cancelled: Arc<AtomicBool>,
-}
+/// Tells a question from others. Whoever asks keeps an [`Arc`] of it for as long as the answer is wanted.
+pub(super) type Ticket = Weak<()>;
 
 /// What is asked of the server.
 pub(super) enum Ask {
@@ -38,8 +33,8 @@ pub(super) enum Ask {
 
 /// What came of it.
 pub(super) enum Told {
-    /// The table, where it can be had and can keep its promise.
-    Described(Result<Arc<Target>, Trouble>),
+    /// The table with an encoder of its rows, where it can be had and can keep its promise.
+    Described(Result<(Arc<Target>, Box<Encoder>), Trouble>),
     /// What was found, or why the server does not say.
     Looked { ticket: Ticket, found: Result<Found, String> },
     /// What became of the block, whose bytes come back, and how long that took.
@@ -53,6 +48,14 @@ pub enum Trouble {
     Passing(String),
     /// It has to be changed.
     Wrong(String),
+}
+
+impl Trouble {
+    /// What it is.
+    pub fn text(&self) -> &str {
+        let (Self::Passing(why) | Self::Wrong(why)) = self;
+        why
+    }
 }
 
 /// A table that rows can go into.
@@ -139,9 +142,9 @@ impl Clerk {
             Ask::Send { ticket, target, bytes, token } => {
                 let started = Instant::now();
                 // What was given up while it waited here is somebody else's by now.
-                let sent = match ticket.cancelled.load(Ordering::Acquire) {
-                    true => Sent::NotYet("the partition was given up".to_owned()),
-                    false => insert(&self.connection, &target, &bytes, &token),
+                let sent = match ticket.strong_count() {
+                    0 => Sent::NotYet("the partition was given up".to_owned()),
+                    _ => insert(&self.connection, &target, &bytes, &token),
                 };
                 let time = started.elapsed();
                 self.count_blocks();
@@ -150,12 +153,13 @@ impl Clerk {
         }
     }
 
-    fn describe(&mut self) -> Result<Arc<Target>, Trouble> {
-        let target = Arc::new(describe(&self.connection, &self.config)?);
+    fn describe(&mut self) -> Result<(Arc<Target>, Box<Encoder>), Trouble> {
+        let (target, encoder) = describe(&self.connection, &self.config)?;
+        let target = Arc::new(target);
         self.target = Some(target.clone());
         self.blocks.1 = None;
         self.count_blocks();
-        Ok(target)
+        Ok((target, Box::new(encoder)))
     }
 
     fn look(&mut self, place: &Place, (first, last): (i64, i64), token: &str) -> Result<Found, String> {
@@ -197,7 +201,7 @@ impl Clerk {
 /// Whether rows can go into a table as the configuration says, with what an operator should know of it.
 pub fn check_table(config: &ClickHouseConfig) -> Result<Vec<String>, Trouble> {
     let connection = Connection::new(config).map_err(|why| Trouble::Wrong(why.to_string()))?;
-    describe(&connection, config).map(|target| target.notes())
+    describe(&connection, config).map(|(target, _)| target.notes())
 }
 
 /// Sends a block under its token.
@@ -209,19 +213,19 @@ pub(super) fn insert(connection: &Connection, target: &Target, bytes: &[u8], tok
     }
 }
 
-pub(super) fn describe(connection: &Connection, config: &ClickHouseConfig) -> Result<Target, Trouble> {
+/// Asks for the table, whether it can keep its promise, and what its rows are made of.
+pub(super) fn describe(connection: &Connection, config: &ClickHouseConfig) -> Result<(Target, Encoder), Trouble> {
     let exactly_once = config.delivery == Delivery::ExactlyOnce;
     connection.wait(async |client: &Client| {
         let settings = ServerSettings::read(client).await.map_err(passing)?;
         let table = Table::describe(client, &config.database, &config.table).await.map_err(passing)?;
-        // The encoder of the other thread is made anew from the same table; this one tells whether it can be.
         let encoder = Encoder::new(&table, config).map_err(|why| Trouble::Wrong(why.to_string()))?;
         let guarantee = match exactly_once {
             true => Some(check_exactly_once(client, &table, &settings).await.map_err(unkept)?),
             false => None,
         };
         let insert = Insert::new(&table, &encoder, &settings);
-        Ok(Target { table, guarantee, insert })
+        Ok((Target { table, guarantee, insert }, encoder))
     })
 }
 

@@ -1,7 +1,6 @@
 //! What a drain asks of its table, and what follows from the answers.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use super::rows::RowEncoder;
 use super::sender::{Ask, Target, Ticket, Told, Trouble};
@@ -10,7 +9,6 @@ use super::task::Task;
 use super::{Drain, DrainError, DrainSettings};
 use crate::clickhouse::{BlockId, Encoder};
 use crate::record::Place;
-use crate::task::DeadLetterLabels;
 
 /// How often a table that can't be had is asked for again, and one that is there is looked over for new columns.
 const TROUBLE_INTERVAL_MS: u64 = 1_000;
@@ -26,51 +24,41 @@ impl Drain {
         self.sender.ask(Ask::Describe)
     }
 
-    pub(super) fn described(&mut self, answer: Result<Arc<Target>, Trouble>, now_ms: u64) {
+    fn described(&mut self, answer: Result<(Arc<Target>, Box<Encoder>), Trouble>, now_ms: u64) {
         self.describing = false;
+        let interval_ms =
+            if let Err(Trouble::Passing(_)) = answer { TROUBLE_INTERVAL_MS } else { DESCRIBE_INTERVAL_MS };
+        self.describe_at_ms = now_ms + interval_ms;
         match answer {
-            Ok(target) => {
-                self.describe_at_ms = now_ms + DESCRIBE_INTERVAL_MS;
-                (self.table_trouble, self.blocked) = (None, false);
+            Ok((target, encoder)) => {
+                self.table_trouble = None;
                 let is_new = self.target.as_ref().is_none_or(|old| {
                     (&old.table.schema_digest, &old.table.uuid) != (&target.table.schema_digest, &target.table.uuid)
                 });
                 if is_new {
-                    self.adopt(&target);
+                    self.adopt(&target, *encoder);
                 }
                 self.target = Some(target);
             }
-            Err(Trouble::Passing(why)) => {
-                self.describe_at_ms = now_ms + TROUBLE_INTERVAL_MS;
-                self.note_table_trouble(why);
-            }
-            Err(Trouble::Wrong(why)) => {
-                self.blocked = true;
-                self.describe_at_ms = now_ms + DESCRIBE_INTERVAL_MS;
-                self.note_table_trouble(why);
+            Err(trouble) => {
+                if self.table_trouble.as_ref() != Some(&trouble) {
+                    let why = trouble.text();
+                    tracing::warn!(output = self.settings.output, "the table can't be used: {why}");
+                }
+                self.table_trouble = Some(trouble);
             }
         }
     }
 
     /// Encodes for the table as it is now.
-    pub(super) fn adopt(&mut self, target: &Target) {
-        let encoder = match Encoder::new(&target.table, &self.settings.table) {
-            Ok(encoder) => encoder,
-            Err(why) => return self.note_table_trouble(why.to_string()),
-        };
-        let output = &self.settings.output;
-        let labels = DeadLetterLabels {
-            pipeline: self.settings.pipeline.clone(),
-            stages: vec![(format!("table:{output}"), String::new())],
-        };
-        let (bytes, of_dead_letters) = (self.settings.letter_bytes_max, self.settings.of_dead_letters);
-        self.encoder = Some(RowEncoder::new(encoder, labels, bytes, of_dead_letters));
+    fn adopt(&mut self, target: &Target, encoder: Encoder) {
+        let DrainSettings { output, pipeline, letter_bytes_max, of_dead_letters, .. } = &self.settings;
+        self.encoder = Some(RowEncoder::new(encoder, (pipeline, output), *letter_bytes_max, *of_dead_letters));
         if self.target.is_none() {
             target.notes().iter().for_each(|note| tracing::warn!(output, "{note}"));
         } else {
             tracing::info!(output, "the table has changed; what is not sent yet is encoded anew");
         }
-        self.tickets.values().for_each(|ticket| ticket.cancelled.store(true, Ordering::Release));
         self.tickets.clear();
         self.tasks.values_mut().for_each(Task::restart_encoding);
     }
@@ -109,35 +97,29 @@ impl Drain {
         Ok(())
     }
 
-    /// The task that still waits for the answer of this number.
-    pub(super) fn asker(&mut self, ticket: &Ticket) -> Option<&mut Task> {
-        let place = self.tickets.iter().find(|(_, asked)| asked.number == ticket.number)?.0.clone();
+    /// The task that still waits for this answer.
+    fn asker(&mut self, ticket: &Ticket) -> Option<&mut Task> {
+        let asked = |(_, own): &(&Place, &Arc<()>)| std::ptr::eq(Arc::as_ptr(own), ticket.as_ptr());
+        let place = self.tickets.iter().find(asked)?.0.clone();
         self.tickets.remove(&place);
         self.tasks.get_mut(&place)
     }
 
     pub(super) fn ticket(&mut self, place: &Place) -> Ticket {
-        self.last_ticket += 1;
-        let ticket = Ticket { number: self.last_ticket, cancelled: Arc::default() };
-        self.tickets.insert(place.clone(), ticket.clone());
+        let own = Arc::new(());
+        let ticket = Arc::downgrade(&own);
+        self.tickets.insert(place.clone(), own);
         ticket
     }
 
-    pub(super) fn note_table_trouble(&mut self, why: String) {
-        if self.table_trouble.as_ref() != Some(&why) {
-            tracing::warn!(output = self.settings.output, "the table can't be used: {why}");
-            self.table_trouble = Some(why);
-        }
-    }
-
-    pub(super) fn note_trouble(&mut self, why: String) {
+    fn note_trouble(&mut self, why: String) {
         if self.trouble.as_ref() != Some(&why) {
             tracing::warn!(output = self.settings.output, "nothing goes into the table for now: {why}");
             self.trouble = Some(why);
         }
     }
 
-    pub(super) fn clear_trouble(&mut self) {
+    fn clear_trouble(&mut self) {
         if self.trouble.take().is_some() {
             tracing::info!(output = self.settings.output, "the table takes rows again");
         }

@@ -11,10 +11,8 @@ use super::plan::{PLAN_VERSION, Plan, Promise};
 use super::step::{Action, Encode, Encoded, Moment, Sent};
 use crate::record::{Batch, Place};
 
-/// Between tries; doubled from the first to the last.
-const BACKOFF_MS: (u64, u64) = (100, 10_000);
-/// Tries of a block that fails behind its table, or for an unknown reason: with the pauses between them, five minutes.
-const STUCK_TRIES_MAX: u32 = 36;
+/// Tries of what fails without a reason that passes: with the pauses between them, five minutes.
+pub(super) const TRIES_MAX: u32 = 36;
 /// Full blocks that may wait for the one that is being sent.
 const SEALED_MAX: usize = 1;
 
@@ -344,10 +342,12 @@ impl Task {
 
     /// The plan is committed, or not: then it is tried again.
     pub(super) fn planned(&mut self, done: bool, now_ms: u64) {
-        self.answer(now_ms, |current| match done {
-            true => (current.stage, current.tries) = (Stage::Planned, 0),
-            false => current.back_off(now_ms),
-        });
+        self.busy = false;
+        match &mut self.current {
+            Some(current) if done => (current.stage, current.tries, current.retry_at_ms) = (Stage::Planned, 0, 0),
+            Some(current) => current.back_off(now_ms),
+            None => {}
+        }
     }
 
     /// The end is committed, or not: then it is tried again. Returns the block that is done.
@@ -383,7 +383,7 @@ impl Task {
                 current.looked = false;
                 current.back_off(now_ms);
             }
-            Sent::Stuck(why) if current.stuck >= STUCK_TRIES_MAX => {
+            Sent::Stuck(why) if current.stuck >= TRIES_MAX => {
                 let (place, first, last) = (&self.place, current.block.first, current.plan.last);
                 let why = format!("{place}: the block of offsets {first} to {last} can't be inserted: {why}");
                 self.stop(why);
@@ -432,14 +432,6 @@ impl Task {
         self.stopped = Some(why);
         self.busy = false;
     }
-
-    fn answer(&mut self, now_ms: u64, change: impl FnOnce(&mut Current)) {
-        self.busy = false;
-        if let Some(current) = &mut self.current {
-            current.retry_at_ms = now_ms;
-            change(current);
-        }
-    }
 }
 
 impl Current {
@@ -449,14 +441,19 @@ impl Current {
     }
 
     pub(super) fn back_off(&mut self, now_ms: u64) {
-        let (first, last) = BACKOFF_MS;
-        self.retry_at_ms = now_ms + last.min(first << self.tries.min(16));
+        self.retry_at_ms = now_ms + pause_ms(self.tries);
         self.tries += 1;
     }
 
     fn needs_look(&self) -> bool {
         self.refused.is_some() || (self.in_doubt && !self.looked)
     }
+}
+
+/// How long to wait after so many tries before this one: a tenth of a second at first, twice as long each time, ten seconds
+/// at last.
+pub(super) fn pause_ms(tries: u32) -> u64 {
+    10_000.min(100 << tries.min(16))
 }
 
 /// So much of a token tells it from others.

@@ -38,14 +38,10 @@ pub use slots::EncoderError;
 use self::misfit::{Wrong, found};
 use self::slots::{Absent, Slot, Source, Unknown};
 use self::value::{Value, Values, put_bytes, put_length};
-use super::sql;
 use super::table::Table;
 use super::types::Type;
 use crate::config::ClickHouseConfig;
 use crate::record::json::{Extractor, Kind, Plan, Span};
-
-/// Raised whenever the same record and configuration begin to give other bytes; part of the encoder's digest.
-const VERSION: u32 = 1;
 
 /// Where a record came from: what the lineage columns hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -69,7 +65,6 @@ pub struct Encoder {
     unknown: Unknown,
     extractor: Extractor,
     values: Values,
-    digest: String,
 }
 
 impl Encoder {
@@ -80,15 +75,7 @@ impl Encoder {
         let unknown = Unknown::compile(&config.unknown_fields, &reads);
         let plan = Plan::new(&reads, &[]).map_err(|error| EncoderError::Plan(error.to_string()))?;
         let marks = slots.iter().any(|slot| matches!(slot.absent, Absent::Server));
-        let rules = format!("{VERSION} {:?} {:?}", config.unknown_fields, config.columns);
-        Ok(Self {
-            slots,
-            marks,
-            unknown,
-            extractor: Extractor::new(Arc::new(plan)),
-            values,
-            digest: sql::short_digest(&[rules.as_bytes()]),
-        })
+        Ok(Self { slots, marks, unknown, extractor: Extractor::new(Arc::new(plan)), values })
     }
 
     /// The columns of a row, in order: the INSERT's column list.
@@ -110,11 +97,6 @@ impl Encoder {
             self.slots.iter().for_each(|slot| put_bytes(slot.type_text.as_bytes(), &mut header));
         }
         header
-    }
-
-    /// What a row follows from beside the table's schema: the rules and this code, as 16 hexadecimal digits.
-    pub fn digest(&self) -> &str {
-        &self.digest
     }
 
     /// Appends the row of the JSON object `value`; where it does not fit, `out` stays as it was.
