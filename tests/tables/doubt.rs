@@ -113,6 +113,7 @@ fn where_nothing_tells_the_output_stops_and_says_so() {
     });
     assert!(why.contains("offsets 0 to 99") && why.contains("millstream offsets reset"), "{why}");
     assert_eq!(line.number("SELECT count() FROM $.t WHERE n < 1000"), 100, "nothing is guessed");
+    assert!(process.log().contains("Nothing more is inserted from this partition"), "{}", process.log());
     assert!(!process.terminate().success(), "it says that not all is done");
 }
 

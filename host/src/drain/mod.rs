@@ -173,13 +173,22 @@ impl Drain {
     /// What it has done and measured, as of now.
     pub fn readings(&mut self) -> DrainReadings {
         let stopped = self.tasks.values().find_map(Task::stopped);
-        let trouble = self.table_trouble.as_ref().map(Trouble::text).or(self.trouble.as_deref());
-        self.readings.state = match (stopped, trouble, &self.target) {
+        // What went wrong with a block that was given up since is somebody else's trouble.
+        let waits = self.tasks.values().any(|task| task.block().is_some());
+        let trouble = self.trouble.as_deref().filter(|_| waits);
+        let trouble = self.table_trouble.as_ref().map(Trouble::text).or(trouble);
+        let state = match (stopped, trouble, &self.target) {
             (Some(why), ..) => DrainState::Stopped(why.to_owned()),
             (None, Some(why), _) => DrainState::Waiting(why.to_owned()),
             (None, None, None) => DrainState::Starting,
             (None, None, Some(_)) => DrainState::Running,
         };
+        if let DrainState::Stopped(why) = &state
+            && self.readings.state != state
+        {
+            tracing::error!(output = self.settings.output, "{why}");
+        }
+        self.readings.state = state;
         let partition = |task: &Task| (task.place.clone(), task.committed(), self.source.end_offset(&task.place));
         self.readings.partitions = self.tasks.values().map(partition).collect();
         self.readings.clone()
