@@ -6,6 +6,7 @@
 
 mod batch;
 mod bitmap;
+pub(crate) mod calendar;
 mod column;
 pub mod json;
 mod packed;

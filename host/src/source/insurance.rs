@@ -16,7 +16,7 @@
 use std::io::{self, Write};
 
 use super::random::{Random, Uuid};
-use crate::record::json::time::format_rfc3339;
+use crate::record::calendar::push_rfc3339;
 
 /// How many rows further down a copy or a late row may stand.
 const REACH: u64 = 1_000;
@@ -349,7 +349,7 @@ fn line(fields: &[String], damage: Option<Damage>) -> Vec<u8> {
 /// A time in UTC with its milliseconds, also where they are zero.
 fn time(time_ms: i64) -> String {
     let mut text = Vec::new();
-    format_rfc3339(time_ms.div_euclid(1_000).saturating_mul(1_000_000), &mut text);
+    push_rfc3339(&mut text, time_ms.div_euclid(1_000).saturating_mul(1_000_000));
     text.pop();
     format!("{}.{:03}Z", String::from_utf8_lossy(&text), time_ms.rem_euclid(1_000))
 }

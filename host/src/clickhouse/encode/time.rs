@@ -1,13 +1,10 @@
 //! Dates and times: ISO 8601 texts and counts since 1970, to what the date and time types hold.
-//!
-//! The calendar is the proleptic Gregorian one, by the formula `days_from_civil` of Howard Hinnant's "chrono-Compatible
-//! Low-Level Date Algorithms" (howardhinnant.github.io/date_algorithms.html).
 
 use super::{Reason, number};
 use crate::clickhouse::zone::Zone;
 use crate::config::TimeUnit;
+use crate::record::calendar::{self, DAY_S};
 
-const DAY_S: i64 = 86_400;
 /// 1900-01-01 and 2300-01-01: what `Date32` and `DateTime64` can show.
 const FIRST_DAY: i64 = -25_567;
 const END_DAY: i64 = 120_530;
@@ -86,7 +83,7 @@ pub(super) fn to_ticks(nanos: i128, digits: u8) -> Result<i64, Reason> {
 /// Days since 1970-01-01 of an ISO 8601 date; of a time, the day in UTC, or the one that it names where it has no zone.
 pub(super) fn days(text: &[u8]) -> Result<i64, Reason> {
     if text.len() == 10 {
-        return date(text).ok_or(Reason::Format);
+        return calendar::date(text).ok_or(Reason::Format);
     }
     Ok(instant(written(text)?, None).div_euclid(DAY_S))
 }
@@ -115,72 +112,21 @@ fn written(text: &[u8]) -> Result<Written, Reason> {
 }
 
 fn read(text: &[u8]) -> Option<Written> {
-    let (day, rest) = text.split_at_checked(10)?;
-    let (clock, mut rest) = rest.split_at_checked(9)?;
-    let [b'T' | b't' | b' ', h1, h2, b':', m1, m2, b':', s1, s2] = *clock else { return None };
-    let (hour, minute, second) = (digits(&[h1, h2])?, digits(&[m1, m2])?, digits(&[s1, s2])?);
-    if hour > 23 || minute > 59 || second > 59 {
-        return None;
-    }
-    let local_s = date(day)? * DAY_S + hour * 3600 + minute * 60 + second;
-    let mut nanos = 0;
-    if let [b'.' | b',', fraction @ ..] = rest {
-        let count = fraction.iter().take_while(|byte| byte.is_ascii_digit()).count();
-        if count == 0 {
-            return None;
-        }
-        let place = |i: usize| fraction[..count].get(i).map_or(0, |digit| u32::from(digit - b'0'));
-        nanos = (0..9).fold(0, |nanos, i| nanos * 10 + place(i));
-        rest = &fraction[count..];
-    }
-    Some(Written { local_s, nanos, offset_s: offset(rest)? })
+    let (local, rest) = text.split_at_checked(19)?;
+    let local_s = calendar::date_time(local)?;
+    let (nanos, zone) = calendar::fraction(rest, b".,")?;
+    Some(Written { local_s, nanos, offset_s: offset(zone)? })
 }
 
 /// The zone's offset; `Some(None)` where there is none.
 fn offset(text: &[u8]) -> Option<Option<i32>> {
-    let (sign, hours, minutes) = match *text {
-        [] => return Some(None),
-        [b'Z' | b'z'] => return Some(Some(0)),
-        [sign, h1, h2] => (sign, [h1, h2], [b'0', b'0']),
-        [sign, h1, h2, m1, m2] | [sign, h1, h2, b':', m1, m2] => (sign, [h1, h2], [m1, m2]),
-        _ => return None,
-    };
-    let (hours, minutes) = (digits(&hours)?, digits(&minutes)?);
-    let seconds = (hours <= 23 && minutes <= 59).then_some((hours * 3600 + minutes * 60) as i32)?;
-    match sign {
-        b'+' => Some(Some(seconds)),
-        b'-' => Some(Some(-seconds)),
+    match *text {
+        [] => Some(None),
+        [b'Z' | b'z'] => Some(Some(0)),
+        [sign, h1, h2] => calendar::offset_s(sign, [h1, h2], *b"00").map(Some),
+        [sign, h1, h2, m1, m2] | [sign, h1, h2, b':', m1, m2] => calendar::offset_s(sign, [h1, h2], [m1, m2]).map(Some),
         _ => None,
     }
-}
-
-/// Days since 1970-01-01 of `2026-03-01`.
-fn date(text: &[u8]) -> Option<i64> {
-    let &[y1, y2, y3, y4, b'-', m1, m2, b'-', d1, d2] = text else { return None };
-    let (year, month, day) = (digits(&[y1, y2, y3, y4])?, digits(&[m1, m2])?, digits(&[d1, d2])?);
-    let good = (1..=12).contains(&month) && (1..=days_in(year, month)).contains(&day);
-    good.then(|| days_from_civil(year, month, day))
-}
-
-fn digits(text: &[u8]) -> Option<i64> {
-    text.iter().try_fold(0, |value, byte| byte.is_ascii_digit().then(|| value * 10 + i64::from(byte - b'0')))
-}
-
-fn days_in(year: i64, month: i64) -> i64 {
-    match month {
-        2 if year % 4 == 0 && (year % 100 != 0 || year % 400 == 0) => 29,
-        2 => 28,
-        4 | 6 | 9 | 11 => 30,
-        _ => 31,
-    }
-}
-
-fn days_from_civil(year: i64, month: i64, day: i64) -> i64 {
-    let year = if month <= 2 { year - 1 } else { year };
-    let (era, year_of_era) = (year.div_euclid(400), year.rem_euclid(400));
-    let day_of_year = (153 * ((month + 9) % 12) + 2) / 5 + day - 1;
-    let day_of_era = year_of_era * 365 + year_of_era / 4 - year_of_era / 100 + day_of_year;
-    era * 146_097 + day_of_era - 719_468
 }
 
 #[cfg(test)]

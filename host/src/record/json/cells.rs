@@ -2,7 +2,8 @@
 
 use super::extract::Slot;
 use super::scan::{Kind, is_number, unescape};
-use super::{base64, time, words};
+use super::{base64, words};
+use crate::record::calendar::parse_rfc3339;
 use crate::record::{Cell, Column, ColumnData, ColumnType, Packed, TimestampEncoding};
 
 /// Appends what `slot` of the valid record `value` holds, as `ty`, to `column`.
@@ -70,7 +71,7 @@ fn convert(data: &mut ColumnData, ty: ColumnType, value: &[u8], slot: &Slot, scr
         }
         (ColumnType::Int64, ColumnData::Int64(_)) => false,
         (ColumnType::Timestamp(TimestampEncoding::Rfc3339), ColumnData::Int64(values)) => {
-            push_some(values, string(kind, text, scratch).and_then(time::parse_rfc3339))
+            push_some(values, string(kind, text, scratch).and_then(parse_rfc3339))
         }
         (ColumnType::Timestamp(_), ColumnData::Int64(_)) => false,
         (ColumnType::Float64, ColumnData::Float64(values)) => {

@@ -21,7 +21,6 @@ mod span;
 mod splice;
 #[cfg(test)]
 mod tests;
-pub(crate) mod time;
 mod words;
 mod write;
 

@@ -1,7 +1,8 @@
 //! From a cell that a plugin wrote to a value's text.
 
 use super::splice::SpliceFault;
-use super::{Pointer, base64, scan, time, words};
+use super::{Pointer, base64, scan, words};
+use crate::record::calendar::push_rfc3339;
 use crate::record::{ColumnData, ColumnType, TimestampEncoding};
 
 /// Appends `row` of `data`, a column of type `ty`, as the JSON that stands at `path`. On an error something may have been
@@ -108,7 +109,7 @@ fn timestamp(encoding: TimestampEncoding, micros: i64, out: &mut Vec<u8>) -> Res
     let epoch = match encoding {
         TimestampEncoding::Rfc3339 => {
             out.push(b'"');
-            if !time::format_rfc3339(micros, out) {
+            if !push_rfc3339(out, micros) {
                 return Err(SpliceFault::TimestampRange);
             }
             out.push(b'"');

@@ -1,46 +1,33 @@
-//! Timestamps as RFC 3339 has them, to and from microseconds since 1970 UTC.
+//! Dates and times: the days of the calendar, and timestamps as RFC 3339 has them.
 //!
 //! The calendar is the proleptic Gregorian one, by the formulas `days_from_civil` and `civil_from_days` of Howard
 //! Hinnant's "chrono-Compatible Low-Level Date Algorithms" (howardhinnant.github.io/date_algorithms.html).
 
+/// Seconds of a day.
+pub(crate) const DAY_S: i64 = 86_400;
 const SECOND: i64 = 1_000_000;
-const DAY: i64 = 86_400 * SECOND;
+const DAY: i64 = DAY_S * SECOND;
 /// 0000-01-01T00:00:00Z, the first that RFC 3339 can write.
 const FIRST: i64 = -719_528 * DAY;
 /// 10000-01-01T00:00:00Z, the first that it can't.
 const END: i64 = 2_932_897 * DAY;
 
-/// Reads a timestamp. Its letters may be small and the T a space; digits beyond the microsecond are cut off; a leap
-/// second (`:60`) is refused, because microseconds since 1970 have no place for it.
-pub(super) fn parse_rfc3339(text: &[u8]) -> Option<i64> {
-    let (date_time, mut rest) = text.split_at_checked(19)?;
-    let number = |at: usize, len: usize| digits(&date_time[at..at + len]);
-    let marks = [date_time[4], date_time[7], date_time[13], date_time[16]] == *b"--::";
-    if !marks || !matches!(date_time[10], b'T' | b't' | b' ') {
-        return None;
-    }
-    let (year, month, day) = (number(0, 4)?, number(5, 2)?, number(8, 2)?);
-    let (hour, minute, second) = (number(11, 2)?, number(14, 2)?, number(17, 2)?);
-    if !(1..=12).contains(&month) || day < 1 || day > days_in(year, month) || hour > 23 || minute > 59 || second > 59 {
-        return None;
-    }
-    let mut micros = 0;
-    if let Some(fraction) = rest.strip_prefix(b".") {
-        let count = fraction.iter().take_while(|byte| byte.is_ascii_digit()).count();
-        if count == 0 {
-            return None;
-        }
-        let place = |i: usize| fraction[..count].get(i).map_or(0, |digit| i64::from(digit - b'0'));
-        micros = (0..6).fold(0, |micros, i| micros * 10 + place(i));
-        rest = &fraction[count..];
-    }
-    let seconds = (hour * 60 + minute - offset_minutes(rest)?) * 60 + second;
-    Some(days_from_civil(year, month, day) * DAY + seconds * SECOND + micros)
+/// Microseconds since 1970 UTC of a timestamp. Its letters may be small and the T a space; digits beyond the microsecond
+/// are cut off; a leap second (`:60`) is refused, because microseconds since 1970 have no place for it.
+pub(crate) fn parse_rfc3339(text: &[u8]) -> Option<i64> {
+    let (local, rest) = text.split_at_checked(19)?;
+    let (nanos, zone) = fraction(rest, b".")?;
+    let offset_s = match *zone {
+        [b'Z' | b'z'] => 0,
+        [sign, h1, h2, b':', m1, m2] => offset_s(sign, [h1, h2], [m1, m2])?,
+        _ => return None,
+    };
+    Some((date_time(local)? - i64::from(offset_s)) * SECOND + i64::from(nanos / 1_000))
 }
 
-/// Appends a timestamp in UTC, with as many digits of a second's fraction as are not zero; false, and nothing appended,
-/// where its year has not four digits.
-pub(crate) fn format_rfc3339(micros: i64, out: &mut Vec<u8>) -> bool {
+/// Appends microseconds since 1970 as a timestamp in UTC, with as many digits of a second's fraction as are not zero;
+/// false, and nothing appended, where its year has not four digits.
+pub(crate) fn push_rfc3339(out: &mut Vec<u8>, micros: i64) -> bool {
     if !(FIRST..END).contains(&micros) {
         return false;
     }
@@ -67,20 +54,53 @@ pub(crate) fn format_rfc3339(micros: i64, out: &mut Vec<u8>) -> bool {
     true
 }
 
-fn digits(text: &[u8]) -> Option<i64> {
-    text.iter().try_fold(0, |value, byte| byte.is_ascii_digit().then(|| value * 10 + i64::from(byte - b'0')))
+/// Days since 1970-01-01 of `2026-03-01`.
+pub(crate) fn date(text: &[u8]) -> Option<i64> {
+    let &[y1, y2, y3, y4, b'-', m1, m2, b'-', d1, d2] = text else { return None };
+    let (year, month, day) = (digits(&[y1, y2, y3, y4])?, digits(&[m1, m2])?, digits(&[d1, d2])?);
+    let good = (1..=12).contains(&month) && (1..=days_in(year, month)).contains(&day);
+    good.then(|| days_from_civil(year, month, day))
 }
 
-fn offset_minutes(text: &[u8]) -> Option<i64> {
-    match text {
-        [b'Z' | b'z'] => Some(0),
-        [sign @ (b'+' | b'-'), hours @ .., b':', m1, m2] if hours.len() == 2 => {
-            let (hours, minutes) = (digits(hours)?, digits(&[*m1, *m2])?);
-            let offset = (hours <= 23 && minutes <= 59).then_some(hours * 60 + minutes)?;
-            Some(if *sign == b'-' { -offset } else { offset })
-        }
+/// Seconds since 1970, by the clock that it was written by, of `2026-03-01T10:00:00`; the T may be small, or a space.
+pub(crate) fn date_time(text: &[u8]) -> Option<i64> {
+    let (day, clock) = text.split_at_checked(10)?;
+    let [b'T' | b't' | b' ', h1, h2, b':', m1, m2, b':', s1, s2] = *clock else { return None };
+    let (hour, minute, second) = (digits(&[h1, h2])?, digits(&[m1, m2])?, digits(&[s1, s2])?);
+    if hour > 23 || minute > 59 || second > 59 {
+        return None;
+    }
+    Some(date(day)? * DAY_S + hour * 3600 + minute * 60 + second)
+}
+
+/// Nanoseconds of a second's fraction, further digits cut off, and what follows it. A fraction begins with one of
+/// `marks`; without one it is zero, and one without digits is none.
+pub(crate) fn fraction<'a>(text: &'a [u8], marks: &[u8]) -> Option<(u32, &'a [u8])> {
+    let digits = match text {
+        [mark, digits @ ..] if marks.contains(mark) => digits,
+        _ => return Some((0, text)),
+    };
+    let count = digits.iter().take_while(|byte| byte.is_ascii_digit()).count();
+    if count == 0 {
+        return None;
+    }
+    let place = |i: usize| digits[..count].get(i).map_or(0, |digit| u32::from(digit - b'0'));
+    Some(((0..9).fold(0, |nanos, i| nanos * 10 + place(i)), &digits[count..]))
+}
+
+/// Seconds by which a clock is ahead of UTC, of the parts of `+01:00`.
+pub(crate) fn offset_s(sign: u8, hours: [u8; 2], minutes: [u8; 2]) -> Option<i32> {
+    let (hours, minutes) = (digits(&hours)?, digits(&minutes)?);
+    let seconds = (hours <= 23 && minutes <= 59).then_some((hours * 3600 + minutes * 60) as i32)?;
+    match sign {
+        b'+' => Some(seconds),
+        b'-' => Some(-seconds),
         _ => None,
     }
+}
+
+fn digits(text: &[u8]) -> Option<i64> {
+    text.iter().try_fold(0, |value, byte| byte.is_ascii_digit().then(|| value * 10 + i64::from(byte - b'0')))
 }
 
 fn days_in(year: i64, month: i64) -> i64 {
@@ -122,7 +142,7 @@ mod tests {
 
     fn formatted(micros: i64) -> Option<String> {
         let mut out = Vec::new();
-        format_rfc3339(micros, &mut out).then(|| String::from_utf8(out).expect("ASCII"))
+        push_rfc3339(&mut out, micros).then(|| String::from_utf8(out).expect("ASCII"))
     }
 
     #[test]
@@ -193,6 +213,69 @@ mod tests {
             (formatted(FIRST - 1), formatted(END), formatted(i64::MAX), formatted(i64::MIN)),
             (None, None, None, None)
         );
+    }
+
+    /// Days of a year's months, without a formula.
+    fn months(year: i64) -> [i64; 12] {
+        let leap = year % 4 == 0 && (year % 100 != 0 || year % 400 == 0);
+        [31, if leap { 29 } else { 28 }, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31]
+    }
+
+    /// Days of the years from `from` to `to`, without a formula.
+    fn days_of_years(from: i64, to: i64) -> i64 {
+        (from..to).map(|year| months(year).iter().sum::<i64>()).sum()
+    }
+
+    /// What `push_rfc3339` writes, by counting years and months.
+    fn counted(micros: i64) -> String {
+        let (mut day, of_day) = ((micros - FIRST) / DAY, (micros - FIRST) % DAY);
+        let (mut year, mut month) = (0, 0);
+        while day >= months(year).iter().sum() {
+            day -= months(year).iter().sum::<i64>();
+            year += 1;
+        }
+        while day >= months(year)[month] {
+            day -= months(year)[month];
+            month += 1;
+        }
+        let (s, fraction) = (of_day / SECOND, format!("{:06}", of_day % SECOND));
+        let fraction = match fraction.trim_end_matches('0') {
+            "" => String::new(),
+            digits => format!(".{digits}"),
+        };
+        let date = format!("{year:04}-{:02}-{:02}", month + 1, day + 1);
+        format!("{date}T{:02}:{:02}:{:02}{fraction}Z", s / 3600, s / 60 % 60, s % 60)
+    }
+
+    #[test]
+    fn moments_all_over_the_calendar_are_written_and_read_as_counting_has_it() {
+        assert_eq!((-days_of_years(0, 1970) * DAY, days_of_years(1970, 10_000) * DAY), (FIRST, END));
+        let span = (END - FIRST) as u64;
+        let mut random = 0x9E37_79B9_7F4A_7C15_u64;
+        for round in 0..4_000 {
+            random ^= random << 13;
+            random ^= random >> 7;
+            random ^= random << 17;
+            let moment = FIRST + (random % span) as i64;
+            // Of every kind some: to the microsecond, to the tenth, to the second, and a day's two ends.
+            let micros = match round % 5 {
+                0 => moment,
+                1 => moment - moment.rem_euclid(100_000),
+                2 => moment - moment.rem_euclid(SECOND),
+                3 => moment - moment.rem_euclid(DAY),
+                _ => moment - moment.rem_euclid(DAY) + DAY - 1,
+            };
+            let text = counted(micros);
+            assert_eq!(formatted(micros).as_deref(), Some(text.as_str()), "{micros}");
+            assert_eq!(parse_rfc3339(text.as_bytes()), Some(micros), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_timestamp_is_appended_to_what_is_there() {
+        let mut out = b"at ".to_vec();
+        assert!(push_rfc3339(&mut out, 500_000) && !push_rfc3339(&mut out, END));
+        assert_eq!(out, b"at 1970-01-01T00:00:00.5Z");
     }
 
     #[test]
