@@ -1,13 +1,18 @@
-//! A real broker that a test may kill.
+//! A real broker that a test may kill, and one that a file's tests share.
 
-use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::path::PathBuf;
+use std::process::Command;
+use std::sync::OnceLock;
+
+use super::server::{Server, given, state};
+
+/// The variable by which a user names brokers of theirs.
+const BROKERS: &str = "KAFKA_BROKERS";
 
 /// One Kafka broker with its own data; stopped when it is dropped.
 pub struct Broker {
     port: u16,
-    /// `own` or `joint`: whether the controller is a process of its own, so that the broker alone can crash.
-    controller: &'static str,
+    server: Server,
     frozen: bool,
 }
 
@@ -27,20 +32,19 @@ impl Broker {
         Self::start_by("kafka-secure-up.sh", port, "joint")
     }
 
-    fn start_by(script: &str, port: u16, controller: &'static str) -> Self {
-        let broker = Self { port, controller, frozen: false };
-        broker.script("kafka-down.sh", &["--kill"]);
-        broker.script(script, &["--fresh"]);
+    /// `controller`: `own` or `joint`, whether it is a process of its own, so that the broker alone can crash.
+    fn start_by(script: &str, port: u16, controller: &str) -> Self {
+        let variables = vec![("KAFKA_PORT", port.to_string()), ("KAFKA_CONTROLLER", controller.to_owned())];
+        let broker = Self { port, server: Server::new("kafka", variables), frozen: false };
+        broker.server.down(&["--kill"]);
+        broker.server.script(script, &["--fresh"]);
         broker
     }
 
     /// Has the broker killed when this process ends, however it does: for one that lives in a static, which is never
     /// dropped.
     pub fn kill_at_exit(&self) {
-        let down = format!("cat; exec {}/kafka-down.sh --kill", scripts().display());
-        let watch = self.command("sh", &["-c", &down]).stdin(Stdio::piped()).stdout(Stdio::null()).spawn();
-        // The pipe closes with this process.
-        std::mem::forget(watch.expect("sh runs").stdin.take());
+        self.server.kill_at_exit();
     }
 
     /// The folder of the secured broker's certificates: `ca.pem`, `client.crt`, `client.key`.
@@ -75,32 +79,9 @@ impl Broker {
     /// Ends the broker, but not the cluster's controller, as a power cut would, and starts it again on the same data
     /// once the controller has missed it.
     pub fn crash(&self) {
-        self.script("kafka-down.sh", &["--crash"]);
-        self.script("kafka-up.sh", &[]);
+        self.server.down(&["--crash"]);
+        self.server.up(&[]);
     }
-
-    fn script(&self, name: &str, args: &[&str]) {
-        let script = scripts().join(name);
-        let output = self.command(&script.to_string_lossy(), args).stdin(Stdio::null()).output();
-        let output = output.unwrap_or_else(|error| panic!("{name}: {error}"));
-        assert!(output.status.success(), "{name}: {}", String::from_utf8_lossy(&output.stderr));
-    }
-
-    fn command(&self, program: &str, args: &[&str]) -> Command {
-        let mut command = Command::new(program);
-        command.args(args).env("KAFKA_PORT", self.port.to_string()).env("INFRA_STATE", state());
-        command.env("KAFKA_CONTROLLER", self.controller);
-        command
-    }
-}
-
-fn scripts() -> PathBuf {
-    PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../xtask/infra"))
-}
-
-/// Where the scripts keep data and logs.
-fn state() -> PathBuf {
-    Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("infra")
 }
 
 impl Drop for Broker {
@@ -109,7 +90,18 @@ impl Drop for Broker {
             self.thaw();
         }
         if !std::thread::panicking() {
-            self.script("kafka-down.sh", &[]);
+            self.server.down(&[]);
         }
     }
+}
+
+/// The brokers that all tests use: those that the user names, or else one that is started now on `port`.
+pub fn shared(port: u16) -> String {
+    static SHARED: OnceLock<Broker> = OnceLock::new();
+    let start = || {
+        let broker = Broker::start(port);
+        broker.kill_at_exit();
+        broker
+    };
+    given(BROKERS).unwrap_or_else(|| SHARED.get_or_init(start).address())
 }

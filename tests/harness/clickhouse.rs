@@ -2,10 +2,10 @@
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
-use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
 use std::sync::OnceLock;
 use std::time::Duration;
+
+use super::server::{Server, given};
 
 /// The variable by which a user names a server of theirs.
 const URL: &str = "CLICKHOUSE_URL";
@@ -15,7 +15,7 @@ const SHARED_PORT: u16 = 18_990;
 /// ClickHouse's engine with its own data; stopped when it is dropped.
 pub struct ClickHouse {
     port: u16,
-    args: String,
+    server: Server,
 }
 
 impl ClickHouse {
@@ -26,10 +26,11 @@ impl ClickHouse {
 
     /// The same with more arguments, such as `--user NAME:PASSWORD` or `--profile SETTING=VALUE`.
     pub fn start_with(port: u16, args: &str) -> Self {
-        let server = Self { port, args: args.to_owned() };
-        server.script("clickhouse-down.sh", &["--kill"]);
-        server.script("clickhouse-up.sh", &["--fresh"]);
-        server
+        let variables = vec![("CLICKHOUSE_PORT", port.to_string()), ("CLICKHOUSE_ARGS", args.to_owned())];
+        let server = Server::new("clickhouse", variables);
+        server.down(&["--kill"]);
+        server.up(&["--fresh"]);
+        Self { port, server }
     }
 
     /// `http://host:port`.
@@ -39,12 +40,12 @@ impl ClickHouse {
 
     /// Ends it as a power cut would; its data stay.
     pub fn kill(&self) {
-        self.script("clickhouse-down.sh", &["--kill"]);
+        self.server.down(&["--kill"]);
     }
 
     /// Starts it again on its data.
     pub fn restart(&self) {
-        self.script("clickhouse-up.sh", &[]);
+        self.server.up(&[]);
     }
 
     /// What it answers to a query, without the last line's end; panics where it refuses.
@@ -67,32 +68,16 @@ impl ClickHouse {
         fault(&self.url(), "mode=clear");
     }
 
-    fn script(&self, name: &str, args: &[&str]) {
-        let output = self.command(&scripts().join(name).to_string_lossy(), args).stdin(Stdio::null()).output();
-        let output = output.unwrap_or_else(|error| panic!("{name}: {error}"));
-        assert!(output.status.success(), "{name}: {}", String::from_utf8_lossy(&output.stderr));
-    }
-
-    fn command(&self, program: &str, args: &[&str]) -> Command {
-        let mut command = Command::new(program);
-        command.args(args).env("CLICKHOUSE_PORT", self.port.to_string()).env("INFRA_STATE", state());
-        command.env("CLICKHOUSE_ARGS", &self.args);
-        command
-    }
-
-    /// Has it ended when this process ends, however it does: for one that lives in a static, which is never dropped.
+    /// Has it killed when this process ends, however it does: for one that lives in a static, which is never dropped.
     pub fn kill_at_exit(&self) {
-        let down = format!("cat; exec {}/clickhouse-down.sh --kill", scripts().display());
-        let watch = self.command("sh", &["-c", &down]).stdin(Stdio::piped()).stdout(Stdio::null()).spawn();
-        // The pipe closes with this process.
-        std::mem::forget(watch.expect("sh runs").stdin.take());
+        self.server.kill_at_exit();
     }
 }
 
 impl Drop for ClickHouse {
     fn drop(&mut self) {
         if !std::thread::panicking() {
-            self.script("clickhouse-down.sh", &[]);
+            self.server.down(&[]);
         }
     }
 }
@@ -100,15 +85,12 @@ impl Drop for ClickHouse {
 /// The address of a server that all tests share: the one that the user names, or else one that is started now.
 pub fn shared_url() -> String {
     static SHARED: OnceLock<ClickHouse> = OnceLock::new();
-    if let Some(url) = std::env::var(URL).ok().filter(|url| !url.is_empty()) {
-        return url;
-    }
     let start = || {
-        let server = ClickHouse::start(SHARED_PORT);
-        server.kill_at_exit();
-        server
+        let engine = ClickHouse::start(SHARED_PORT);
+        engine.kill_at_exit();
+        engine
     };
-    SHARED.get_or_init(start).url()
+    given(URL).unwrap_or_else(|| SHARED.get_or_init(start).url())
 }
 
 /// What a server answers to a query, without the last line's end; panics where it refuses.
@@ -145,13 +127,4 @@ fn post(url: &str, path: &str, body: &str) -> std::io::Result<(u16, String)> {
     let (head, body) = answer.split_once("\r\n\r\n").unwrap_or_default();
     let status = head.split(' ').nth(1).and_then(|status| status.parse().ok()).unwrap_or(0);
     Ok((status, body.to_owned()))
-}
-
-fn scripts() -> PathBuf {
-    PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../xtask/infra"))
-}
-
-/// Where the scripts keep data, logs and the engine.
-fn state() -> PathBuf {
-    Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("infra")
 }

@@ -8,4 +8,5 @@ pub mod clickhouse;
 pub mod guests;
 pub mod http;
 pub mod process;
+mod server;
 pub mod topics;

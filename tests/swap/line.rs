@@ -2,7 +2,6 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
@@ -11,25 +10,18 @@ use millstream::record::Rows;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
-use crate::harness::broker::Broker;
+use crate::harness::broker::shared;
 use crate::harness::guests::guest;
 use crate::harness::http::{address, await_some, get, value};
 use crate::harness::process::{Millstream, folder};
 use crate::harness::topics::{self, Filler};
 
-pub(crate) const PORT: u16 = 19_760;
+/// Where a broker listens when nobody names one.
+const PORT: u16 = 19_760;
 pub(crate) const PARTITIONS: i32 = 4;
 
-/// The broker that is there for all tests, or one of these tests' own.
 pub(crate) fn brokers() -> String {
-    static BROKER: OnceLock<Broker> = OnceLock::new();
-    let given = std::env::var("KAFKA_BROKERS").ok().filter(|brokers| !brokers.is_empty());
-    let start = || {
-        let broker = Broker::start(PORT);
-        broker.kill_at_exit();
-        broker
-    };
-    given.unwrap_or_else(|| BROKER.get_or_init(start).address())
+    shared(PORT)
 }
 
 /// A version of a guest: the same code under another digest, by a custom section that nobody reads.

@@ -1,17 +1,17 @@
 //! A topic on its way into a table: both of a test's own, on servers that tests share or not.
 
 use std::path::PathBuf;
-use std::sync::OnceLock;
 use std::time::Duration;
 
 use millstream::record::Rows;
 
-use crate::harness::broker::Broker;
+use crate::harness::broker::shared;
 use crate::harness::clickhouse as server;
 use crate::harness::http::address;
 use crate::harness::process::{Millstream, folder};
 use crate::harness::topics::{self, Filler};
 
+/// Where a broker listens when nobody names one.
 const PORT: u16 = 19_780;
 /// How long a run to the end of a topic may take on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(180);
@@ -20,16 +20,8 @@ pub(crate) const LINEAGE: &str = "_topic LowCardinality(String), _partition Int3
 /// Table settings under which tokens are remembered.
 pub(crate) const WINDOW: &str = "SETTINGS non_replicated_deduplication_window = 1000";
 
-/// The broker that is there for all tests, or one of these tests' own.
 pub(crate) fn brokers() -> String {
-    static BROKER: OnceLock<Broker> = OnceLock::new();
-    let given = std::env::var("KAFKA_BROKERS").ok().filter(|brokers| !brokers.is_empty());
-    let start = || {
-        let broker = Broker::start(PORT);
-        broker.kill_at_exit();
-        broker
-    };
-    given.unwrap_or_else(|| BROKER.get_or_init(start).address())
+    shared(PORT)
 }
 
 /// A pipeline without stages from the topic `tables-NAME-in` into the table `NAME.t`, with dead letters in
