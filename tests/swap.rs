@@ -15,7 +15,7 @@ use ed25519_compact::{KeyPair, Seed};
 use harness::http::{await_some, raw};
 use harness::process::long;
 use harness::topics;
-use line::{Line, ONE_STAGE, PARTITIONS, Raise, brokers, click, digest, fill, version};
+use line::{Line, ONE_STAGE, PARTITIONS, Raise, brokers, click, digest, order, trap, version, while_filled};
 use millstream::http::{Client, ClientError};
 use millstream::kafka::{Admin, Connection, Partition};
 use millstream::memory::Chance;
@@ -96,22 +96,20 @@ fn swaps_under_load_lose_nothing_and_every_output_names_the_version_that_its_com
     let (swaps, per_second) = if long() { (1_000, 20_000) } else { (40, 2_000) };
     let line = Line::new("load", &version("validate", 0), &format!("{ONE_STAGE}, window_ms: 0}}"));
     let running = line.start("run");
-    let (stop, watched) = (AtomicBool::new(false), AtomicBool::new(false));
-    let (sent, seen) = (AtomicUsize::new(0), AtomicUsize::new(0));
+    let (watched, seen) = (AtomicBool::new(false), AtomicUsize::new(0));
     let claims = std::thread::scope(|scope| {
-        let (line, stop, sent) = (&line, &stop, &sent);
-        let _raise = (Raise(stop), Raise(&watched));
-        let filling = scope.spawn(move || fill("load-in", per_second, stop, sent, click));
-        await_some("the first records", || (sent.load(Ordering::Relaxed) > 100).then_some(()));
-        let watching = scope.spawn(|| collect_claims(line, &watched, &seen));
-        for number in 1..=swaps {
-            let swapped =
-                running.put(&version("validate", number % 7)).unwrap_or_else(|why| panic!("{number}: {why:?}"));
-            assert_eq!(swapped["number"], number, "{swapped}");
-            assert_eq!(swapped["workers"][0], swapped["workers"][1], "all workers follow: {swapped}");
-        }
-        stop.store(true, Ordering::Relaxed);
-        filling.join().expect("filled");
+        let _raise = Raise(&watched);
+        let watching = while_filled("load-in", per_second, click, |sent| {
+            await_some("the first records", || (sent.load(Ordering::Relaxed) > 100).then_some(()));
+            let watching = scope.spawn(|| collect_claims(&line, &watched, &seen));
+            for number in 1..=swaps {
+                let swapped =
+                    running.put(&version("validate", number % 7)).unwrap_or_else(|why| panic!("{number}: {why:?}"));
+                assert_eq!(swapped["number"], number, "{swapped}");
+                assert_eq!(swapped["workers"][0], swapped["workers"][1], "all workers follow: {swapped}");
+            }
+            watching
+        });
         watched.store(true, Ordering::Relaxed);
         watching.join().expect("watched")
     });
@@ -131,38 +129,36 @@ fn swaps_under_load_lose_nothing_and_every_output_names_the_version_that_its_com
 fn a_kill_in_the_middle_of_a_swap_leaves_one_version_for_each_partition() {
     let line = Line::new("kill", &version("validate", 0), &format!("{ONE_STAGE}, window_ms: 0}}"));
     let kills = if long() { 20 } else { 5 };
-    let (stop, watched) = (AtomicBool::new(false), AtomicBool::new(false));
-    let (sent, seen) = (AtomicUsize::new(0), AtomicUsize::new(0));
+    let (watched, seen) = (AtomicBool::new(false), AtomicUsize::new(0));
     let mut chance = Chance::new(7);
     let claims = std::thread::scope(|scope| {
-        let (line, stop, sent) = (&line, &stop, &sent);
-        let _raise = (Raise(stop), Raise(&watched));
-        let filling = scope.spawn(move || fill("kill-in", 1_000, stop, sent, click));
-        let mut first = line.start("run-0");
-        first.put(&version("validate", 1)).expect("swapped");
-        let watching = scope.spawn(|| collect_claims(line, &watched, &seen));
-        for kill in 1..=kills {
-            // Only what is at work is worth killing; a swap takes from a few milliseconds to a second.
-            let before = seen.load(Ordering::Relaxed);
-            await_some("a commit", || (seen.load(Ordering::Relaxed) > before + 4).then_some(()));
-            let (admin, bytes) = (first.admin, version("validate", kill + 1));
-            let swapping = scope.spawn(move || {
-                let client = Client::new(&format!("http://{admin}"), None, None).expect("an address");
-                let _ = client.send("PUT", "/v1/stages/only/plugin", "application/wasm", &bytes);
-            });
-            std::thread::sleep(Duration::from_millis(chance.below(400) as u64));
-            first.process.kill();
-            swapping.join().expect("it is answered or not");
-            first = line.start(&format!("run-{kill}"));
-            let after = first.running_digest();
-            let either = [kill, kill + 1].map(|number| digest(&version("validate", number)));
-            assert!(either.contains(&after), "kill {kill}: neither the old nor the new version runs");
-            if after == either[0] {
-                await_some("the swap that was cut off", || first.put(&version("validate", kill + 1)).ok());
+        let _raise = Raise(&watched);
+        let (first, watching) = while_filled("kill-in", 1_000, click, |_| {
+            let mut first = line.start("run-0");
+            first.put(&version("validate", 1)).expect("swapped");
+            let watching = scope.spawn(|| collect_claims(&line, &watched, &seen));
+            for kill in 1..=kills {
+                // Only what is at work is worth killing; a swap takes from a few milliseconds to a second.
+                let before = seen.load(Ordering::Relaxed);
+                await_some("a commit", || (seen.load(Ordering::Relaxed) > before + 4).then_some(()));
+                let (admin, bytes) = (first.admin, version("validate", kill + 1));
+                let swapping = scope.spawn(move || {
+                    let client = Client::new(&format!("http://{admin}"), None, None).expect("an address");
+                    let _ = client.send("PUT", "/v1/stages/only/plugin", "application/wasm", &bytes);
+                });
+                std::thread::sleep(Duration::from_millis(chance.below(400) as u64));
+                first.process.kill();
+                swapping.join().expect("it is answered or not");
+                first = line.start(&format!("run-{kill}"));
+                let after = first.running_digest();
+                let either = [kill, kill + 1].map(|number| digest(&version("validate", number)));
+                assert!(either.contains(&after), "kill {kill}: neither the old nor the new version runs");
+                if after == either[0] {
+                    await_some("the swap that was cut off", || first.put(&version("validate", kill + 1)).ok());
+                }
             }
-        }
-        stop.store(true, Ordering::Relaxed);
-        filling.join().expect("filled");
+            (first, watching)
+        });
         watched.store(true, Ordering::Relaxed);
         let claims = watching.join().expect("watched");
         first.process.kill();
@@ -189,15 +185,9 @@ fn a_candidate_that_does_harm_is_put_back_with_few_dead_letters_that_name_it() {
         "verdicts", "routes", "wild", "divide", "reject",
     ];
     let ways = if long() { &ways[..] } else { &ways[..4] };
-    let (stop, sent, way) = (AtomicBool::new(false), AtomicUsize::new(0), AtomicUsize::new(0));
-    std::thread::scope(|scope| {
-        let (stop, sent, way) = (&stop, &sent, &way);
-        let _raise = Raise(stop);
-        let order = move |number: usize| {
-            let order = ways[way.load(Ordering::Relaxed).min(ways.len() - 1)];
-            format!("{{\"number\":{number},\"text\":\"t\",\"do\":\"{order}\"}}")
-        };
-        let filling = scope.spawn(move || fill("harm-in", 100, stop, sent, order));
+    let way = AtomicUsize::new(0);
+    let of_this_way = |number: usize| order(number, ways[way.load(Ordering::Relaxed)]);
+    while_filled("harm-in", 100, of_this_way, |sent| {
         for (index, name) in ways.iter().enumerate() {
             way.store(index, Ordering::Relaxed);
             let at = sent.load(Ordering::Relaxed);
@@ -210,8 +200,6 @@ fn a_candidate_that_does_harm_is_put_back_with_few_dead_letters_that_name_it() {
             assert_eq!(last["result"], "rolled_back", "{last}");
             assert!(last["why"].as_str().is_some_and(|why| why.contains("new plugin")), "{last}");
         }
-        stop.store(true, Ordering::Relaxed);
-        filling.join().expect("filled");
     });
     assert_eq!(running.metric("millstream_swaps_total", &["rolled_back"]), ways.len() as f64);
     assert!(running.process.terminate().success());
@@ -296,12 +284,7 @@ fn a_file_that_was_put_back_by_itself_stays_put_back_over_a_restart() {
     let rest = "stages: [{name: only, plugin: PLUGIN}]\nswap: {store: STORE, faults: 5, dead_letters: 8}";
     let line = Line::new("back", &old, rest);
     let running = line.start("run");
-    let (stop, sent) = (AtomicBool::new(false), AtomicUsize::new(0));
-    std::thread::scope(|scope| {
-        let (stop, sent) = (&stop, &sent);
-        let _raise = Raise(stop);
-        let trap = |number: usize| format!("{{\"number\":{number},\"text\":\"t\",\"do\":\"trap\"}}");
-        scope.spawn(move || fill("back-in", 100, stop, sent, trap));
+    while_filled("back-in", 100, trap, |_| {
         replace(&line.plugin, &version("hostile", 0));
         await_some("the way back", || running.swaps().pop().filter(|last| last["result"] == "rolled_back"));
     });
@@ -369,12 +352,7 @@ fn an_open_breaker_rolls_back_or_pauses() {
                 breaker: {faults_per_minute: 10, then: rollback}";
     let line = Line::new("breaker", &old, rest);
     let running = line.start("run");
-    let (stop, sent) = (AtomicBool::new(false), AtomicUsize::new(0));
-    std::thread::scope(|scope| {
-        let (stop, sent) = (&stop, &sent);
-        let _raise = Raise(stop);
-        let trap = |number: usize| format!("{{\"number\":{number},\"text\":\"t\",\"do\":\"trap\"}}");
-        scope.spawn(move || fill("breaker-in", 200, stop, sent, trap));
+    while_filled("breaker-in", 200, trap, |_| {
         running.put(&version("hostile", 0)).expect("nobody watches");
         let last = await_some("the way back", || running.swaps().pop().filter(|last| last["result"] == "rolled_back"));
         assert!(last["why"].as_str().is_some_and(|why| why.contains("within a minute")), "{last}");
@@ -392,12 +370,7 @@ fn an_open_breaker_rolls_back_or_pauses() {
     std::fs::write(&line.config, text).expect("written");
     topics::make(&brokers(), &["breaker-again-in"], PARTITIONS);
     let running = line.start("again");
-    let (stop, sent) = (AtomicBool::new(false), AtomicUsize::new(0));
-    std::thread::scope(|scope| {
-        let (stop, sent) = (&stop, &sent);
-        let _raise = Raise(stop);
-        let trap = |number: usize| format!("{{\"number\":{number},\"text\":\"t\",\"do\":\"trap\"}}");
-        scope.spawn(move || fill("breaker-again-in", 200, stop, sent, trap));
+    while_filled("breaker-again-in", 200, trap, |_| {
         await_some("the pause", || (running.metric("millstream_paused", &[]) == 1.0).then_some(()));
     });
     assert!(running.process.log().contains("paused: "), "it says why");
@@ -408,17 +381,11 @@ fn an_open_breaker_rolls_back_or_pauses() {
 fn a_group_of_two_versions_shows_in_a_metric() {
     let line = Line::new("mixed", &version("validate", 0), &format!("{ONE_STAGE}}}"));
     let running = line.start("run");
-    let (stop, sent) = (AtomicBool::new(false), AtomicUsize::new(0));
-    std::thread::scope(|scope| {
-        let (stop, sent) = (&stop, &sent);
-        let _raise = Raise(stop);
-        scope.spawn(move || fill("mixed-in", 2_000, stop, sent, click));
+    while_filled("mixed-in", 2_000, click, |_| {
         await_some("commits", || (running.metric("millstream_records_in_total", &[]) > 2_000.0).then_some(()));
     });
-    await_some("the rest", || {
-        let done = running.metric("millstream_records_in_total", &[]);
-        (done == sent.load(Ordering::Relaxed) as f64).then_some(())
-    });
+    let sent = topics::written(&brokers(), "mixed-in") as f64;
+    await_some("the rest", || (running.metric("millstream_records_in_total", &[]) == sent).then_some(()));
     assert_eq!(running.metric("millstream_group_mixed_partitions", &[]), 0.0);
     running.process.kill();
     // Every partition's last commit was made by another version than the one that this process runs.

@@ -131,14 +131,22 @@ impl Drop for Raise<'_> {
     }
 }
 
-/// Writes records at an even pace until it is told to stop; `value` makes each from its number.
-pub(crate) fn fill(
+/// Does `body` while records come in at an even pace; `value` makes each from its number. `body` sees how many were sent.
+pub(crate) fn while_filled<T>(
     topic: &str,
     per_second: usize,
-    stop: &AtomicBool,
-    sent: &AtomicUsize,
-    value: impl Fn(usize) -> String,
-) {
+    value: impl Fn(usize) -> String + Send,
+    body: impl FnOnce(&AtomicUsize) -> T,
+) -> T {
+    let (stop, sent) = (AtomicBool::new(false), AtomicUsize::new(0));
+    std::thread::scope(|scope| {
+        let _raise = Raise(&stop);
+        scope.spawn(|| fill(topic, per_second, &stop, &sent, value));
+        body(&sent)
+    })
+}
+
+fn fill(topic: &str, per_second: usize, stop: &AtomicBool, sent: &AtomicUsize, value: impl Fn(usize) -> String) {
     let mut filler = Filler::new(&brokers(), topic);
     let started = Instant::now();
     while !stop.load(Ordering::Relaxed) {
@@ -164,4 +172,14 @@ pub(crate) fn fill(
 pub(crate) fn click(number: usize) -> String {
     let country = if number.is_multiple_of(50) { "XX" } else { "DE" };
     format!("{{\"number\":{number},\"user_id\":{},\"country\":\"{country}\"}}", number % 500)
+}
+
+/// A record that tells the hostile plugin what to do.
+pub(crate) fn order(number: usize, order: &str) -> String {
+    format!("{{\"number\":{number},\"text\":\"t\",\"do\":\"{order}\"}}")
+}
+
+/// A record that has the hostile plugin trap.
+pub(crate) fn trap(number: usize) -> String {
+    order(number, "trap")
 }
