@@ -36,6 +36,7 @@ pub use doubt::{Evidence, count_blocks, look};
 pub use encode::{Encoder, EncoderError, Lineage, Misfit, Reason};
 pub use error::{RequestError, Verdict};
 pub use insert::{Insert, InsertError, ServerSettings};
+pub use sql::digest;
 pub use table::{Column, DefaultKind, DescribeError, Table};
 pub use token::{BlockId, RangeCount, count_range};
 pub use types::{Type, TypeError};

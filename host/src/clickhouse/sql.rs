@@ -19,8 +19,8 @@ pub(super) fn short_digest(parts: &[&[u8]]) -> String {
     digest
 }
 
-/// The SHA-256 over `parts`, each after its length, in hexadecimal digits.
-pub(super) fn digest(parts: &[&[u8]]) -> String {
+/// The SHA-256 over `parts`, each after its length, in hexadecimal digits. Servers remember it: it must never change.
+pub fn digest(parts: &[&[u8]]) -> String {
     let mut hash = Sha256::new();
     for part in parts {
         hash.update((part.len() as u64).to_le_bytes());
@@ -42,5 +42,11 @@ mod tests {
     fn a_digest_tells_where_its_parts_end() {
         assert_ne!(digest(&[b"ab", b"c"]), digest(&[b"a", b"bc"]));
         assert_eq!(short_digest(&[b"a"]).len(), 16);
+    }
+
+    #[test]
+    fn a_digest_is_what_servers_remember() {
+        let known = "8dde1de775d55d2f10283c17e31ab1decbdb1cd548bf18dc4121cd70553c8d91";
+        assert_eq!(digest(&[b"CREATE TABLE t", b"SELECT 1"]), known);
     }
 }

@@ -4,9 +4,8 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use sha2::{Digest, Sha256};
-
 use super::split::{Statement, Unended, split};
+use crate::clickhouse::digest;
 
 /// A file of the folder.
 #[derive(Clone, Debug)]
@@ -106,12 +105,8 @@ pub(super) fn read(folder: &Path) -> Result<Vec<Step>, FolderError> {
 fn read_step(path: PathBuf) -> Result<Step, FolderError> {
     let text = std::fs::read_to_string(&path).map_err(|why| FolderError::Read { path: path.clone(), why })?;
     let statements = split(&text).map_err(|why| FolderError::Syntax { path: path.clone(), why })?;
-    let mut hash = Sha256::new();
-    for statement in &statements {
-        hash.update((statement.plain.len() as u64).to_le_bytes());
-        hash.update(&statement.plain);
-    }
-    let checksum = hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
+    let parts: Vec<&[u8]> = statements.iter().map(|statement| statement.plain.as_bytes()).collect();
+    let checksum = digest(&parts);
     Ok(Step { name: file_name(&path), path, checksum, statements })
 }
 
