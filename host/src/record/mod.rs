@@ -8,12 +8,14 @@ mod batch;
 mod bitmap;
 pub(crate) mod calendar;
 mod column;
+mod decimal;
 pub mod json;
 mod packed;
 
 pub use batch::{Batch, Headers, Place, Rows};
 pub use bitmap::Bitmap;
 pub use column::{Cell, Column, ColumnData, ColumnType, Op, TimestampEncoding, Written};
+pub(crate) use decimal::decimal;
 pub use packed::{OptionalBytes, Packed};
 
 /// The header of a row that its source could not read as a record, with the reason as its value: it goes straight to

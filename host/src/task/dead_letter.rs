@@ -1,9 +1,7 @@
 //! Dead letters: the record as it came, byte for byte, with headers that say why it is here.
 
-use std::io::Write as _;
-
 use crate::pipeline::{DeadRow, header_bytes};
-use crate::record::{Batch, Rows};
+use crate::record::{Batch, Rows, decimal};
 
 /// The most bytes of a reason that go into a header.
 const DETAIL_BYTES_MAX: usize = 1024;
@@ -30,18 +28,18 @@ impl DeadLetterLabels {
         let cut_bytes = push_original(to, &batch.rows, row, room);
         let (stage, digest) =
             self.stages.get(dead.stage).map_or(("output", ""), |(name, digest)| (name.as_str(), digest.as_str()));
-        let mut number = Decimal::default();
+        let mut digits = [0; 20];
         let headers = &mut to.headers;
         headers.push(at, b"__connect.errors.topic", Some(batch.topic.as_bytes()));
-        headers.push(at, b"__connect.errors.partition", Some(number.text(i64::from(batch.partition))));
-        headers.push(at, b"__connect.errors.offset", Some(number.text(batch.rows.offsets[row])));
+        headers.push(at, b"__connect.errors.partition", Some(decimal(i64::from(batch.partition), &mut digits)));
+        headers.push(at, b"__connect.errors.offset", Some(decimal(batch.rows.offsets[row], &mut digits)));
         headers.push(at, b"__connect.errors.exception.message", Some(cut(&dead.detail).as_bytes()));
         headers.push(at, b"millstream.dlq.pipeline", Some(self.pipeline.as_bytes()));
         headers.push(at, b"millstream.dlq.stage", Some(stage.as_bytes()));
         headers.push(at, b"millstream.dlq.code", Some(dead.code.as_bytes()));
         headers.push(at, b"millstream.dlq.attempt", Some(b"1"));
         if cut_bytes > 0 {
-            headers.push(at, b"millstream.dlq.cut.bytes", Some(number.text(cut_bytes as i64)));
+            headers.push(at, b"millstream.dlq.cut.bytes", Some(decimal(cut_bytes as i64, &mut digits)));
         }
         if !digest.is_empty() {
             headers.push(at, b"millstream.dlq.plugin", Some(digest.as_bytes()));
@@ -83,20 +81,4 @@ fn push_original(to: &mut Rows, from: &Rows, row: usize, room: usize) -> usize {
 /// The longest prefix of `text` within the bound.
 fn cut(text: &str) -> &str {
     &text[..text.floor_char_boundary(DETAIL_BYTES_MAX)]
-}
-
-/// Writes numbers without a heap allocation each.
-#[derive(Default)]
-struct Decimal {
-    bytes: [u8; 20],
-}
-
-impl Decimal {
-    fn text(&mut self, number: i64) -> &[u8] {
-        let mut rest = &mut self.bytes[..];
-        // Twenty bytes hold every i64.
-        let _ = write!(rest, "{number}");
-        let left = rest.len();
-        &self.bytes[..20 - left]
-    }
 }

@@ -41,6 +41,7 @@ use self::value::{Value, Values, put_bytes, put_length};
 use super::table::Table;
 use super::types::Type;
 use crate::config::ClickHouseConfig;
+use crate::record::decimal;
 use crate::record::json::{Extractor, Kind, Plan, Span};
 
 /// Where a record came from: what the lineage columns hold.
@@ -191,24 +192,6 @@ fn lineage_value(
     let span = Span { kind: Kind::Integer, start: 0, end: text.len() as u32 };
     let value = Value { text, span, unit: slot.unit, is_key: false };
     values.encode(slot.ty.plain(), value, out).map_err(|wrong| slot.misfit(wrong))
-}
-
-/// The digits of a number.
-fn decimal(number: i64, into: &mut [u8; 20]) -> &[u8] {
-    let (mut rest, mut at) = (number.unsigned_abs(), into.len());
-    loop {
-        at -= 1;
-        into[at] = b'0' + (rest % 10) as u8;
-        rest /= 10;
-        if rest == 0 {
-            break;
-        }
-    }
-    if number < 0 {
-        at -= 1;
-        into[at] = b'-';
-    }
-    &into[at..]
 }
 
 impl Misfit {
