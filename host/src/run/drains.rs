@@ -68,15 +68,13 @@ pub(super) fn is_direct(config: &Config) -> bool {
 /// Asks the servers whether rows can go into every table, for `validate --connect`; returns what an operator should know, by
 /// output.
 pub fn check_tables(config: &Config) -> Result<Vec<(String, Vec<String>)>, RunError> {
-    let check = |feed: Feed| match check_table(&feed.table) {
-        Ok(notes) => Ok((feed.output, notes)),
-        Err(Trouble::Passing(why) | Trouble::Wrong(why)) => Err(RunError::Drain { output: feed.output, why }),
-    };
-    let direct = |(output, table): (&str, &ClickHouseConfig)| match check_table(table) {
+    let check = |(output, table): (&str, &ClickHouseConfig)| match check_table(table) {
         Ok(notes) => Ok((output.to_owned(), notes)),
         Err(Trouble::Passing(why) | Trouble::Wrong(why)) => Err(RunError::Drain { output: output.to_owned(), why }),
     };
-    feeds(config).into_iter().map(check).chain(direct_tables(config).map(direct)).collect()
+    let feeds = feeds(config);
+    let fed = feeds.iter().map(|feed| (feed.output.as_str(), &feed.table));
+    fed.chain(direct_tables(config)).map(check).collect()
 }
 
 /// The tables that no topic feeds, with their outputs' names.
@@ -132,8 +130,11 @@ pub(super) fn start(
     all_stop: &Arc<AtomicBool>,
     (started, sight): (Instant, &Arc<Sight>),
 ) -> Result<Vec<Running>, RunError> {
+    let feeds = feeds(config);
+    let all_bytes = config.memory_limit_bytes.map_or(BLOCKS_BYTES, |bytes| (bytes as usize / 4).min(BLOCKS_BYTES));
+    let memory_bytes = all_bytes / feeds.len().max(1);
     let spawn = |feed: Feed| {
-        let (settings, source) = (settings(config, cluster, &feed)?, source(config, &feed)?);
+        let (settings, source) = (settings(config, cluster, &feed, memory_bytes)?, source(config, &feed)?);
         let drain = Drain::new(settings, source).map_err(|why| drain_failed(&feed.output, why))?;
         let (stop, shown) = (Arc::<AtomicBool>::default(), Arc::new(Mutex::new(DrainReadings::new(&feed.output))));
         sight.watch_drain(shown.clone());
@@ -149,7 +150,7 @@ pub(super) fn start(
         let thread = thread.map_err(|why| RunError::Io(format!("can't start a thread: {why}")))?;
         Ok(Running { thread, shown, stop, ends: None, feed })
     };
-    feeds(config).into_iter().map(spawn).collect()
+    feeds.into_iter().map(spawn).collect()
 }
 
 fn work(
@@ -231,7 +232,13 @@ fn drain_failed(output: &str, why: DrainError) -> RunError {
     RunError::Drain { output: output.to_owned(), why: why.to_string() }
 }
 
-fn settings(config: &Config, cluster: &ClusterReport, feed: &Feed) -> Result<DrainSettings, RunError> {
+/// Settings of a table's drain, whose blocks may take `memory_bytes`.
+fn settings(
+    config: &Config,
+    cluster: &ClusterReport,
+    feed: &Feed,
+    memory_bytes: usize,
+) -> Result<DrainSettings, RunError> {
     let letters = match &config.dead_letters.to {
         _ if feed.of_dead_letters => None,
         SinkConfig::Kafka(kafka) => {
@@ -264,8 +271,7 @@ fn settings(config: &Config, cluster: &ClusterReport, feed: &Feed) -> Result<Dra
         letters,
         letter_bytes_max,
         of_dead_letters: feed.of_dead_letters,
-        memory_bytes: config.memory_limit_bytes.map_or(BLOCKS_BYTES, |bytes| (bytes as usize / 4).min(BLOCKS_BYTES))
-            / feeds(config).len().max(1),
+        memory_bytes,
     })
 }
 
