@@ -40,34 +40,29 @@ fn instant(written: Written, zone: Option<&Zone>) -> i64 {
     }
 }
 
-/// Nanoseconds in a `unit`.
-pub(super) fn nanos_per(unit: TimeUnit) -> i128 {
-    match unit {
-        TimeUnit::Seconds => NANOS,
-        TimeUnit::Millis => 1_000_000,
-        TimeUnit::Micros => 1_000,
-        TimeUnit::Nanos => 1,
-    }
+/// Nanoseconds since 1970 UTC of a whole number that counts in `unit`.
+pub(super) fn nanos_of_integer(number: i64, unit: TimeUnit) -> i128 {
+    i128::from(number) * i128::from(10_i64.pow(u32::from(scale(unit))))
 }
 
-/// Nanoseconds since 1970 UTC of a number that counts in `unit`.
+/// The same of any number.
 pub(super) fn nanos_of_number(text: &[u8], unit: TimeUnit) -> Result<i128, Reason> {
-    let scale = match unit {
+    number::scaled_i128(text, scale(unit))
+}
+
+/// The power of ten of nanoseconds that a `unit` is.
+fn scale(unit: TimeUnit) -> u8 {
+    match unit {
         TimeUnit::Seconds => 9,
         TimeUnit::Millis => 6,
         TimeUnit::Micros => 3,
         TimeUnit::Nanos => 0,
-    };
-    number::scaled_i128(text, scale)
+    }
 }
 
 /// Seconds, as `DateTime` holds them; what is finer is cut off.
 pub(super) fn to_seconds(nanos: i128) -> Result<i64, Reason> {
-    // Until the year 2262 a word holds them, which is divided far sooner.
-    match i64::try_from(nanos) {
-        Ok(nanos) => Ok(nanos.div_euclid(NANOS as i64)),
-        Err(_) => i64::try_from(nanos.div_euclid(NANOS)).map_err(|_| Reason::Range),
-    }
+    i64::try_from(nanos.div_euclid(NANOS)).map_err(|_| Reason::Range)
 }
 
 /// 10^-`digits` of a second, as `DateTime64` holds them; what is finer is cut off.
@@ -190,6 +185,11 @@ mod tests {
         assert_eq!(nanos("-1", TimeUnit::Micros), Ok(-1_000));
         assert_eq!(nanos("1.5", TimeUnit::Nanos), Err(Reason::Fraction));
         assert_eq!((to_seconds(-1), to_days(-1)), (Ok(-1), Ok(-1)));
+        for unit in [TimeUnit::Seconds, TimeUnit::Millis, TimeUnit::Micros, TimeUnit::Nanos] {
+            for number in [i64::MIN, -1, 0, 1_700_000_000, i64::MAX] {
+                assert_eq!(nanos(&number.to_string(), unit), Ok(nanos_of_integer(number, unit)), "{number} {unit:?}");
+            }
+        }
     }
 
     #[test]

@@ -335,7 +335,7 @@ fn nanos(value: Value<'_>) -> Result<i128, Reason> {
     let unit = value.unit.unwrap_or(TimeUnit::Seconds);
     // Nearly all are whole numbers that a word holds, and need no arithmetic on their digits.
     match value.span.int64(value.text) {
-        Some(number) => Ok(i128::from(number) * time::nanos_per(unit)),
+        Some(number) => Ok(time::nanos_of_integer(number, unit)),
         None => time::nanos_of_number(value.bytes(), unit),
     }
 }
@@ -381,27 +381,13 @@ fn ipv6(text: &[u8], out: &mut Vec<u8>) -> Encoded {
     Ok(())
 }
 
-/// What each byte counts as a hexadecimal digit.
-static HEX_DIGITS: [u8; 256] = hex_digits();
-const NO_DIGIT: u8 = u8::MAX;
-
-const fn hex_digits() -> [u8; 256] {
-    let (mut digits, mut digit) = ([NO_DIGIT; 256], 0_u8);
-    while digit < 16 {
-        digits[b"0123456789abcdef"[digit as usize] as usize] = digit;
-        digits[b"0123456789ABCDEF"[digit as usize] as usize] = digit;
-        digit += 1;
-    }
-    digits
-}
-
 /// 32 hexadecimal digits with the usual hyphens, or with none; as two words, the high one first.
 fn uuid(text: &[u8], out: &mut Vec<u8>) -> Encoded {
     let has_hyphens = text.len() == 36;
     if !has_hyphens && text.len() != 32 {
         return Err(Reason::Format);
     }
-    let (mut words, mut digits) = ([0_u64; 2], 0);
+    let mut number = 0_u128;
     for (at, byte) in text.iter().enumerate() {
         if has_hyphens && matches!(at, 8 | 13 | 18 | 23) {
             if *byte != b'-' {
@@ -409,14 +395,10 @@ fn uuid(text: &[u8], out: &mut Vec<u8>) -> Encoded {
             }
             continue;
         }
-        let digit = HEX_DIGITS[usize::from(*byte)];
-        if digit == NO_DIGIT {
-            return Err(Reason::Format);
-        }
-        words[digits / 16] = words[digits / 16] << 4 | u64::from(digit);
-        digits += 1;
+        let digit = char::from(*byte).to_digit(16).ok_or(Reason::Format)?;
+        number = number << 4 | u128::from(digit);
     }
-    out.extend_from_slice(&words[0].to_le_bytes());
-    out.extend_from_slice(&words[1].to_le_bytes());
+    out.extend_from_slice(&((number >> 64) as u64).to_le_bytes());
+    out.extend_from_slice(&(number as u64).to_le_bytes());
     Ok(())
 }
