@@ -179,6 +179,7 @@ fn shared(pipeline: Pipeline, stages: StageFactory) -> Shared {
         policy: CommitPolicy { min_interval_ms: 10, max_interval_ms: 200, records_max: 20, bytes_max: 1 << 20 },
         metered: true,
         quality: None,
+        partitions: PARTITIONS as u32,
     }
 }
 

@@ -11,6 +11,8 @@
 //! | [`record`] | batches, columns, JSON extraction and splice |
 //! | [`plugin`] | the sandbox: wasmtime, limits, faults, the cache of compiled code |
 //! | [`pipeline`] | the chain: its static check, and a batch's way through it |
+//! | [`window`] | records into states by key and event time, and rows when windows close |
+//! | [`state`] | what a stage remembers of a partition, its way into a changelog and back |
 //! | [`task`] | one partition: position, accounting, dead letters |
 //! | [`worker`] | one thread: poll, process, deliver, commit, recover |
 //! | [`source`], [`sink`] | where batches come from, and where outputs go with a commit |
@@ -40,5 +42,7 @@ pub mod record;
 pub mod run;
 pub mod sink;
 pub mod source;
+pub mod state;
 pub mod task;
+pub mod window;
 pub mod worker;

@@ -10,7 +10,7 @@ use super::kafka::{TIMEOUT, source};
 use super::{Mistake, logs};
 use crate::config::{Config, Start, parse_start};
 use crate::kafka::{Admin, Connection, Partition, Position};
-use crate::run::feeds;
+use crate::run::{feeds, merging_groups};
 
 /// Shows or moves the offsets of a pipeline's group.
 #[derive(Debug, clap::Subcommand)]
@@ -96,11 +96,34 @@ pub(super) fn run(command: &Command) -> Result<ExitCode> {
         }
         Command::Reset { file, to, output, partition, execute } => {
             let target = parse_target(to)?;
-            let group = Group::of(&Config::load(file)?, output.as_deref())?;
+            let config = Config::load(file)?;
+            let group = Group::of(&config, output.as_deref())?;
+            let merging = if output.is_none() { merging_groups(&config) } else { Vec::new() };
+            if !merging.is_empty() && !partition.is_empty() {
+                let why = "--partition: the pipeline merges states of all partitions, so that all are moved or none";
+                return Err(Mistake(why.to_owned()).into());
+            }
+            let merging = merging.into_iter().map(|(topic, name)| Group {
+                connection: group.connection.clone(),
+                brokers: group.brokers.clone(),
+                topic,
+                group: name,
+            });
+            // States begin anew with the records: what was sent on and is not merged yet would be there twice.
+            let merging: Vec<Group> = merging.collect();
             reset(&group, target, partition, *execute)?;
+            for group in merging.iter().filter(|group| is_there(group)) {
+                reset(group, Target::Start(Start::Latest), &[], *execute)?;
+            }
         }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// True where the group's topic was made already.
+fn is_there(group: &Group) -> bool {
+    let describe = |mut admin: Admin| admin.describe_topics(&[&group.topic], TIMEOUT);
+    Admin::new(&group.connection).and_then(describe).is_ok_and(|found| found.iter().all(Result::is_ok))
 }
 
 fn parse_target(text: &str) -> Result<Target, Mistake> {

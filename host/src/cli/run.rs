@@ -44,6 +44,8 @@ pub(super) fn run(args: &Args) -> Result<ExitCode> {
         records_in = ledger.records_in,
         forwarded = ledger.forwarded(),
         filtered = ledger.filtered(),
+        folded = ledger.folded(),
+        late = ledger.late(),
         dead_letters = ledger.dead_lettered(),
         imbalance = ledger.imbalance(),
         "ended"

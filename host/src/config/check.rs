@@ -16,7 +16,7 @@ impl<'s, 'a> Sinks<'s, 'a> {
     }
 }
 
-/// Every output that a `route` names is there.
+/// Every output that a stage names is there.
 pub(super) fn routes(
     at: &At<'_>,
     stages: &[StageConfig],
@@ -24,11 +24,34 @@ pub(super) fn routes(
 ) -> Result<(), ConfigError> {
     let names: Vec<&str> = outputs.iter().map(|output| output.1.name.as_str()).collect();
     for (stage, at) in stages.iter().zip(at.list("a list of stages")?) {
-        let StageKind::Route(route) = &stage.kind else { continue };
-        let mut wanted = route.outputs.values().chain([&route.default]);
-        if let Some(missing) = wanted.find(|name| !names.contains(&name.as_str())) {
-            let text = format!("`{}` routes to the output `{missing}`; there is {}", stage.name, one_of(&names));
+        let wanted: Vec<&str> = match &stage.kind {
+            StageKind::Route(route) => route.outputs.values().chain([&route.default]).map(String::as_str).collect(),
+            StageKind::Window(window) => window.outputs().collect(),
+            StageKind::Plugin(_) | StageKind::Select(_) | StageKind::Filter(_) => continue,
+        };
+        if let Some(missing) = wanted.into_iter().find(|name| !names.contains(name)) {
+            let text = format!("`{}` sends records to the output `{missing}`; there is {}", stage.name, one_of(&names));
             return Err(at.error(text));
+        }
+    }
+    Ok(())
+}
+
+/// States of windows are written with the offsets that they are as of: in one transaction, or not at all.
+pub(super) fn states(
+    at: &At<'_>,
+    stages: &[StageConfig],
+    source: &SourceConfig,
+    delivery: Delivery,
+) -> Result<(), ConfigError> {
+    let lasting = matches!(source, SourceConfig::Kafka(_)) && delivery != Delivery::ExactlyOnce;
+    for (stage, at) in stages.iter().zip(at.list("a list of stages")?) {
+        if lasting && matches!(stage.kind, StageKind::Window(_)) {
+            return Err(at.error(format!(
+                "`{}` keeps states, which are written in one transaction with the outputs: from Kafka that needs \
+                 `delivery: exactly_once`, and so outputs on the source's cluster",
+                stage.name
+            )));
         }
     }
     Ok(())

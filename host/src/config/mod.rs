@@ -20,6 +20,7 @@ mod stage;
 mod swap;
 mod units;
 mod walk;
+mod window;
 
 use std::fs::File;
 use std::io::Read;
@@ -49,6 +50,7 @@ pub use stage::{
 pub use units::rfc3339_ms;
 
 pub use swap::{BreakerAction, BreakerConfig, SwapConfig, TrustConfig};
+pub use window::{AggregateConfig, Function, LatePolicy, NamedField, WindowConfig, WindowKind, gcd};
 
 /// A pipeline as its file describes it, checked as far as that goes without plugins and servers.
 #[derive(Clone, Debug, PartialEq)]
@@ -250,9 +252,13 @@ impl Config {
         };
         let sinks = check::Sinks { outputs: &outputs, dead_letters: (&dead_letters_to_at, &dead_letters.to) };
         check::places(&source, &sinks)?;
+        let delivery = check::delivery(fields.optional("delivery").as_ref(), at, &source, &sinks)?;
+        if let Some(stages_at) = fields.optional("stages") {
+            check::states(&stages_at, &stages, &source, delivery)?;
+        }
         Ok(Self {
             file: PathBuf::from(at.file),
-            delivery: check::delivery(fields.optional("delivery").as_ref(), at, &source, &sinks)?,
+            delivery,
             commit: fields.or("commit", CommitConfig::default(), CommitConfig::read)?,
             workers: fields.optional("workers").map(|at| at.integer_u32(1..=256)).transpose()?,
             memory_limit_bytes: fields.optional("memory_limit").map(|at| at.bytes(64 << 20..=1 << 40)).transpose()?,

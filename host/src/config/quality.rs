@@ -71,7 +71,7 @@ pub(super) const EVENT_TIME_KEYS: &[&str] = &["field", "encoding"];
 const FIELDS_MAX: usize = 50;
 const DAY_S: u64 = 86_400;
 
-const ENCODINGS: &[(&str, TimeEncoding)] = &[
+pub(super) const ENCODINGS: &[(&str, TimeEncoding)] = &[
     ("rfc3339", TimeEncoding::Rfc3339),
     ("epoch_s", TimeEncoding::Epoch { per_second: 1 }),
     ("epoch_ms", TimeEncoding::Epoch { per_second: 1_000 }),
@@ -118,7 +118,7 @@ impl QualityConfig {
 }
 
 impl EventTime {
-    fn read(at: &At<'_>) -> Result<Self, ConfigError> {
+    pub(super) fn read(at: &At<'_>) -> Result<Self, ConfigError> {
         let fields = at.fields(EVENT_TIME_KEYS)?;
         Ok(Self {
             field: fields.required("field", "the field's JSON Pointer")?.pointer()?,

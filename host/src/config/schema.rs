@@ -12,7 +12,9 @@ mod tests {
 
     use serde_json::Value;
 
-    use super::super::{COMMIT_KEYS, LOGS_KEYS, ROOT_KEYS, clickhouse, observe, output, quality, source, stage, swap};
+    use super::super::{
+        COMMIT_KEYS, LOGS_KEYS, ROOT_KEYS, clickhouse, observe, output, quality, source, stage, swap, window,
+    };
     use super::*;
 
     /// Every map of the parser with keys of its own, and where the schema has it.
@@ -29,6 +31,10 @@ mod tests {
         ("/$defs/select", stage::SELECT_KEYS),
         ("/$defs/filter", stage::FILTER_KEYS),
         ("/$defs/route", stage::ROUTE_KEYS),
+        ("/$defs/window", window::WINDOW_KEYS),
+        ("/$defs/hopping", window::HOPPING_KEYS),
+        ("/$defs/late", window::LATE_KEYS),
+        ("/$defs/aggregate_plugin", stage::AGGREGATE_PLUGIN_KEYS),
         ("/$defs/sink", output::SINK_KEYS),
         ("/$defs/kafka_sink", output::KAFKA_SINK_KEYS),
         ("/$defs/file_sink", output::FILE_SINK_KEYS),

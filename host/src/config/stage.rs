@@ -6,7 +6,8 @@ use std::path::PathBuf;
 use super::Secret;
 use super::error::ConfigError;
 use super::json::to_json;
-use super::walk::{At, one_of};
+use super::walk::{At, Fields, one_of};
+use super::window::{AggregateConfig, WindowConfig};
 
 /// One stage of the chain.
 #[derive(Clone, Debug, PartialEq)]
@@ -28,6 +29,8 @@ pub enum StageKind {
     Filter(FilterConfig),
     /// Sends records to outputs by a field's value.
     Route(RouteConfig),
+    /// Aggregates records over windows of event time.
+    Window(Box<WindowConfig>),
 }
 
 /// A plugin and what it may use.
@@ -140,12 +143,13 @@ pub struct RouteConfig {
     pub default: String,
 }
 
-pub(super) const STAGE_KEYS: &[&str] = &["name", "plugin", "config", "limits", "select", "filter", "route"];
+pub(super) const STAGE_KEYS: &[&str] = &["name", "plugin", "config", "limits", "select", "filter", "route", "window"];
 pub(super) const LIMITS_KEYS: &[&str] = &["memory", "deadline_ms", "output"];
 pub(super) const SELECT_KEYS: &[&str] = &["keep", "drop", "rename"];
 pub(super) const FILTER_KEYS: &[&str] = &["field", "type", "op", "value"];
 pub(super) const ROUTE_KEYS: &[&str] = &["field", "outputs", "default"];
-const KINDS: &[&str] = &["plugin", "select", "filter", "route"];
+pub(super) const AGGREGATE_PLUGIN_KEYS: &[&str] = &["plugin", "config", "limits"];
+const KINDS: &[&str] = &["plugin", "select", "filter", "route", "window"];
 
 /// Most stages of a pipeline.
 const MAX_STAGES: usize = 64;
@@ -182,16 +186,42 @@ impl StageKind {
         {
             return Err(at.error(format!("is for plugins; a stage with `{kind}` has none")));
         }
+        if *kind == "plugin" {
+            return Ok(Self::Plugin(PluginConfig::of(&fields)?));
+        }
         let at = fields.required(kind, "what the stage does")?;
         Ok(match *kind {
             "select" => Self::Select(SelectConfig::read(&at)?),
             "filter" => Self::Filter(FilterConfig::read(&at)?),
             "route" => Self::Route(RouteConfig::read(&at)?),
-            _ => Self::Plugin(PluginConfig {
-                path: at.file_path()?,
-                config_json: Secret::new(fields.or("config", "{}".to_owned(), to_json)?),
-                limits: fields.or("limits", LimitsConfig::default(), LimitsConfig::read)?,
-            }),
+            _ => Self::Window(Box::new(WindowConfig::read(&at)?)),
+        })
+    }
+
+    /// The plugin that it runs, if it runs one.
+    pub fn plugin(&self) -> Option<&PluginConfig> {
+        match self {
+            Self::Plugin(plugin) => Some(plugin),
+            Self::Window(window) => match &window.aggregate {
+                AggregateConfig::Plugin(plugin) => Some(plugin),
+                AggregateConfig::Functions(_) => None,
+            },
+            Self::Select(_) | Self::Filter(_) | Self::Route(_) => None,
+        }
+    }
+}
+
+impl PluginConfig {
+    /// Reads a map of nothing but a plugin.
+    pub(super) fn read(at: &At<'_>) -> Result<Self, ConfigError> {
+        Self::of(&at.fields(AGGREGATE_PLUGIN_KEYS)?)
+    }
+
+    fn of(fields: &Fields<'_>) -> Result<Self, ConfigError> {
+        Ok(Self {
+            path: fields.required("plugin", "the component's file")?.file_path()?,
+            config_json: Secret::new(fields.or("config", "{}".to_owned(), to_json)?),
+            limits: fields.or("limits", LimitsConfig::default(), LimitsConfig::read)?,
         })
     }
 }

@@ -147,12 +147,12 @@ const MISTAKES: &[(&str, &str, &str)] = &[
     (
         "- name: validate",
         "- name: validate\n    route: {field: /a, outputs: {}, default: main}",
-        "6:5: stages[0]: expected exactly one of plugin, select, filter or route, found plugin and route",
+        "6:5: stages[0]: expected exactly one of plugin, select, filter, route or window, found plugin and route",
     ),
     (
         "plugin: ../../plugins/validate.wasm",
         "",
-        "6:5: stages[0]: expected exactly one of plugin, select, filter or route, found none",
+        "6:5: stages[0]: expected exactly one of plugin, select, filter, route or window, found none",
     ),
     (
         "plugin: ../../plugins/validate.wasm",
@@ -182,7 +182,7 @@ const MISTAKES: &[(&str, &str, &str)] = &[
     (
         "outputs:\n",
         "  - {name: r, route: {field: /a, outputs: {x: y}, default: main}}\noutputs:\n",
-        "10:5: stages[1]: `r` routes to the output `y`; there is main",
+        "10:5: stages[1]: `r` sends records to the output `y`; there is main",
     ),
     (
         "outputs:\n",

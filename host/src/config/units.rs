@@ -19,7 +19,7 @@ pub(super) fn bytes(text: &str) -> Option<u64> {
     scaled(number, factor)
 }
 
-/// The time of `500ms`, `1s`, `1.5 s` or `2m`; `None` for anything else.
+/// The time of `500ms`, `1s`, `1.5 s`, `2m`, `24h` or `30d`; `None` for anything else.
 pub(super) fn duration(text: &str) -> Option<Duration> {
     let digits = text.find(|c: char| !c.is_ascii_digit() && c != '.')?;
     let (number, unit) = text.split_at(digits);
@@ -27,6 +27,8 @@ pub(super) fn duration(text: &str) -> Option<Duration> {
         "ms" => 1,
         "s" => 1_000,
         "m" => 60_000,
+        "h" => 3_600_000,
+        "d" => 86_400_000,
         _ => return None,
     };
     scaled(number, factor).map(Duration::from_millis)
@@ -133,6 +135,12 @@ pub(super) fn is_name(text: &str) -> bool {
     (1..=64).contains(&text.len()) && text.bytes().all(allowed)
 }
 
+/// True for what can be a column's name.
+pub(super) fn is_column(text: &str) -> bool {
+    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-';
+    (1..=64).contains(&text.len()) && text.bytes().all(allowed)
+}
+
 /// True for what Kafka takes as a topic's name.
 pub(super) fn is_topic(text: &str) -> bool {
     let allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
@@ -174,8 +182,10 @@ mod tests {
     #[test]
     fn durations_are_exact_or_refused() {
         let millis = |text: &str| duration(text).map(|time| time.as_millis());
-        assert_eq!([millis("500ms"), millis("1.5 s"), millis("2m")], [Some(500), Some(1_500), Some(120_000)]);
-        for text in ["", "1", "s", "1h", "-1s", "0.5ms", "1e3s"] {
+        let found = [millis("500ms"), millis("1.5 s"), millis("2m"), millis("1h"), millis("30d")];
+        let expected = [500, 1_500, 120_000, 3_600_000, 30 * 86_400_000];
+        assert_eq!(found, expected.map(Some));
+        for text in ["", "1", "s", "1w", "-1s", "0.5ms", "1e3s"] {
             assert_eq!(millis(text), None, "{text}");
         }
     }

@@ -435,7 +435,7 @@ impl Drain {
     fn commit_with_letters(&mut self, place: &Place, next: i64) -> Result<bool, DrainError> {
         if let Some(unknown) = self.unknown_ends.get(place).copied() {
             match self.source.committed(std::slice::from_ref(place)) {
-                Ok(offsets) if offsets.first().copied().flatten() == Some(unknown) => {
+                Ok(offsets) if offsets.first().and_then(Option::as_ref).map(|(offset, _)| *offset) == Some(unknown) => {
                     self.unknown_ends.remove(place);
                     return Ok(unknown == next);
                 }

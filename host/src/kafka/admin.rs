@@ -10,6 +10,7 @@ use std::time::Duration;
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, ResourceSpecifier, TopicReplication};
 use rdkafka::client::ClientContext;
 use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
+use rdkafka::{Offset, TopicPartitionList};
 
 use super::config::{Connection, ConsumerSettings};
 use super::consumer::Consumer;
@@ -143,6 +144,19 @@ impl Admin {
                 _ => {}
             }
         }
+        Ok(())
+    }
+
+    /// Deletes the records before these offsets.
+    pub fn delete_records(&self, before: &[Position], timeout: Duration) -> Result<(), KafkaError> {
+        const DOING: &str = "delete records";
+        let mut list = TopicPartitionList::new();
+        for position in before {
+            let offset = Offset::Offset(position.offset);
+            let added = list.add_partition_offset(&position.topic, position.partition, offset);
+            added.map_err(|error| sort(&error, DOING))?;
+        }
+        block_on(self.orders.delete_records(&list, &options(timeout))).map_err(|error| sort(&error, DOING))?;
         Ok(())
     }
 

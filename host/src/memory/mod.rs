@@ -66,6 +66,9 @@ pub struct Visible {
     pub value: Option<Vec<u8>>,
 }
 
+/// A record's key and value.
+pub type KeyValue = (Option<Vec<u8>>, Option<Vec<u8>>);
+
 /// The shared model.
 #[derive(Clone, Debug)]
 pub struct MemoryKafka(Arc<Mutex<Model>>);
@@ -74,8 +77,10 @@ pub struct MemoryKafka(Arc<Mutex<Model>>);
 pub(crate) struct Model {
     pub topic: Arc<str>,
     pub input: Vec<Rows>,
-    pub offsets: Vec<Option<i64>>,
+    pub offsets: Vec<Option<(i64, String)>>,
     pub visible: Vec<Visible>,
+    /// The committed records of stages' topics: changelogs, and states for others, by stage and partition.
+    pub states: BTreeMap<(usize, i32), Vec<KeyValue>>,
     pub chance: Chance,
     pub faults: Faults,
     pub producers: BTreeMap<String, Producer>,
@@ -89,6 +94,7 @@ pub(crate) struct Model {
 pub(crate) struct Producer {
     pub epoch: u64,
     pub open: Vec<Visible>,
+    pub open_states: Vec<(usize, i32, KeyValue)>,
     /// A commit of this epoch that is still on its way.
     pub late_commit: Option<u64>,
 }
@@ -115,6 +121,7 @@ impl MemoryKafka {
             owners: vec![None; partitions],
             input,
             visible: Vec::new(),
+            states: BTreeMap::new(),
             chance: Chance::new(seed),
             faults,
             producers: BTreeMap::new(),
@@ -132,10 +139,21 @@ impl MemoryKafka {
         self.model().visible.clone()
     }
 
+    /// The committed records of a stage's topic, by partition.
+    pub fn states(&self, stage: usize) -> BTreeMap<i32, Vec<KeyValue>> {
+        let model = self.model();
+        let of = model.states.iter().filter(|((of, _), _)| *of == stage);
+        of.map(|((_, partition), records)| (*partition, records.clone())).collect()
+    }
+
     /// True when the group's offsets stand at the end of every partition.
     pub fn all_committed(&self) -> bool {
         let model = self.model();
-        model.offsets.iter().zip(&model.input).all(|(offset, rows)| offset.unwrap_or(0) == rows.len() as i64)
+        model
+            .offsets
+            .iter()
+            .zip(&model.input)
+            .all(|(offset, rows)| offset.as_ref().map_or(0, |(offset, _)| *offset) == rows.len() as i64)
     }
 
     /// Stops all failures from here on.
@@ -215,17 +233,24 @@ impl Model {
     pub(crate) fn arrive_late(&mut self, id: &str) {
         let Some(producer) = self.producers.get_mut(id) else { return };
         if producer.late_commit.take() == Some(producer.epoch) {
-            self.visible.append(&mut producer.open);
+            self.publish(id);
+        }
+    }
+
+    fn publish(&mut self, id: &str) {
+        let Some(producer) = self.producers.get_mut(id) else { return };
+        self.visible.append(&mut producer.open);
+        for (stage, partition, record) in producer.open_states.drain(..) {
+            self.states.entry((stage, partition)).or_default().push(record);
         }
     }
 
     /// Ends a transaction: outputs and offsets become visible as one. Whoever commits, the offsets are taken.
     pub(crate) fn end(&mut self, id: &str, progress: &[Progress]) {
-        if let Some(producer) = self.producers.get_mut(id) {
-            self.visible.append(&mut producer.open);
-        }
+        self.publish(id);
         for progress in progress {
-            self.offsets[progress.place.partition as usize] = Some(progress.next_offset);
+            let committed = (progress.next_offset, progress.note.clone());
+            self.offsets[progress.place.partition as usize] = Some(committed);
         }
     }
 }

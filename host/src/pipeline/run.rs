@@ -61,6 +61,10 @@ pub struct StageCounts {
     pub forwarded: u64,
     /// Rows that the stage dropped on purpose.
     pub filtered: u64,
+    /// Rows that became part of a state, and went no further.
+    pub folded: u64,
+    /// Rows that came too late for their windows and went to an output of their own.
+    pub late: u64,
     /// Rows that became dead letters.
     pub dead_lettered: u64,
 }
@@ -71,12 +75,14 @@ impl StageCounts {
         self.entered += other.entered;
         self.forwarded += other.forwarded;
         self.filtered += other.filtered;
+        self.folded += other.folded;
+        self.late += other.late;
         self.dead_lettered += other.dead_lettered;
     }
 
     /// True when every row that came in is accounted for once.
     pub fn balances(&self) -> bool {
-        self.entered == self.forwarded + self.filtered + self.dead_lettered
+        self.entered == self.forwarded + self.filtered + self.folded + self.late + self.dead_lettered
     }
 }
 

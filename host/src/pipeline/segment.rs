@@ -50,6 +50,7 @@ struct Gathered {
     values: OptionalBytes,
     headers: Headers,
     timestamps_ms: Vec<i64>,
+    offsets: Vec<i64>,
 }
 
 impl SegmentRun {
@@ -187,6 +188,10 @@ impl SegmentRun {
             gathered.timestamps_ms.clear();
             gathered.timestamps_ms.extend(rows().map(from));
         }
+        gathered.offsets.clear();
+        if stage.wants_offsets() {
+            gathered.offsets.extend(rows().map(|(_, input_row)| input.offsets[input_row]));
+        }
         let columns: Vec<&Column> = if all {
             plan.reads.iter().map(|&slot| &self.columns[slot]).collect()
         } else {
@@ -200,7 +205,7 @@ impl SegmentRun {
             headers: raw.headers.then_some(&gathered.headers),
             timestamps_ms: raw.timestamp.then_some(&gathered.timestamps_ms),
         };
-        stage.run(&input, &mut self.output)
+        stage.run(&input, &gathered.offsets, &mut self.output)
     }
 
     fn apply_verdicts(&mut self, spec: &StageSpec, stage: usize, side: &mut Side) {
@@ -210,6 +215,8 @@ impl SegmentRun {
             match verdict {
                 Verdict::Forward => counts.forwarded += 1,
                 Verdict::Drop => counts.filtered += 1,
+                Verdict::Fold => counts.folded += 1,
+                Verdict::Late => counts.late += 1,
                 Verdict::Reject => counts.dead_lettered += 1,
             }
         }
@@ -295,6 +302,8 @@ impl SegmentRun {
                 match self.output.verdicts[call_row] {
                     Verdict::Forward => counts.forwarded -= 1,
                     Verdict::Drop => counts.filtered -= 1,
+                    Verdict::Fold => counts.folded -= 1,
+                    Verdict::Late => counts.late -= 1,
                     Verdict::Reject => continue,
                 }
                 counts.dead_lettered += 1;

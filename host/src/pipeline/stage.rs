@@ -3,6 +3,7 @@
 use crate::plugin::{StageError, StageInput, StageOutput, StageRunner, StageUsage};
 
 use super::builtin::Builtin;
+use crate::window::WindowStage;
 
 /// A stage that is ready to run.
 pub enum Stage {
@@ -10,17 +11,41 @@ pub enum Stage {
     Plugin(Box<StageRunner>),
     /// One of Millstream's own.
     Builtin(Builtin),
+    /// One that keeps states.
+    Window(Box<WindowStage>),
 }
 
 impl Stage {
-    /// Processes rows and leaves one outcome for each in `out`.
-    pub fn run(&mut self, input: &StageInput<'_>, out: &mut StageOutput) -> Result<(), StageError> {
+    /// Processes rows and leaves one outcome for each in `out`; `offsets` has one a row where [`Stage::wants_offsets`].
+    pub fn run(&mut self, input: &StageInput<'_>, offsets: &[i64], out: &mut StageOutput) -> Result<(), StageError> {
         match self {
             Self::Plugin(runner) => runner.run(input, out),
             Self::Builtin(builtin) => {
                 builtin.run(input, out);
                 Ok(())
             }
+            Self::Window(window) => window.run(input, offsets, out),
+        }
+    }
+
+    /// True where it looks at the offsets of its rows.
+    pub fn wants_offsets(&self) -> bool {
+        matches!(self, Self::Window(_))
+    }
+
+    /// The states that it keeps, if it does.
+    pub fn window(&mut self) -> Option<&mut WindowStage> {
+        match self {
+            Self::Window(window) => Some(window),
+            Self::Plugin(_) | Self::Builtin(_) => None,
+        }
+    }
+
+    /// The same, to look at.
+    pub fn window_ref(&self) -> Option<&WindowStage> {
+        match self {
+            Self::Window(window) => Some(window),
+            Self::Plugin(_) | Self::Builtin(_) => None,
         }
     }
 
@@ -28,7 +53,7 @@ impl Stage {
     pub fn usage(&self) -> Option<&StageUsage> {
         match self {
             Self::Plugin(runner) => Some(runner.usage()),
-            Self::Builtin(_) => None,
+            Self::Builtin(_) | Self::Window(_) => None,
         }
     }
 
@@ -36,7 +61,7 @@ impl Stage {
     pub fn end_block(&mut self) {
         match self {
             Self::Plugin(runner) => runner.end_block(),
-            Self::Builtin(_) => {}
+            Self::Builtin(_) | Self::Window(_) => {}
         }
     }
 }
@@ -46,6 +71,7 @@ impl std::fmt::Debug for Stage {
         f.write_str(match self {
             Self::Plugin(_) => "Plugin",
             Self::Builtin(_) => "Builtin",
+            Self::Window(_) => "Window",
         })
     }
 }

@@ -21,6 +21,10 @@ pub enum Verdict {
     Drop,
     /// It is a dead letter; its [`Rejection`] says why.
     Reject,
+    /// It ends here, as part of a state.
+    Fold,
+    /// It ends here, because it came too late for its windows; what it held went to an output of its own.
+    Late,
 }
 
 /// Why a row was rejected.

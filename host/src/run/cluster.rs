@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use crate::config::{Config, KafkaConnection, KafkaSinkConfig, SinkConfig, SourceConfig};
 use crate::kafka::{Admin, Connection, Created, KafkaError, Partition, Position, TopicPlan};
 
+use super::states::{self, StateTopic};
 use super::{RunError, drains};
 
 /// How long one question to the cluster may take.
@@ -24,6 +25,8 @@ pub struct ClusterReport {
     pub source_partitions: i32,
     /// The largest batch, and so the largest record, that each written topic takes: `max.message.bytes`.
     pub message_bytes: BTreeMap<String, usize>,
+    /// The topics of stages that keep states.
+    pub states: Vec<StateTopic>,
     /// Topics that are not there yet: `create_topics` is set, and a run makes them.
     pub missing: Vec<String>,
 }
@@ -92,7 +95,7 @@ fn inspect(config: &Config, create: bool) -> Result<ClusterReport, RunError> {
                 report.missing.push(topic.clone());
                 continue;
             }
-            found = make(&mut admin, topic, report.source_partitions.max(1));
+            found = make(&mut admin, topic, report.source_partitions.max(1), BTreeMap::new());
         }
         match found {
             Ok(partitions) => drop(report.partitions.insert(topic.clone(), partitions)),
@@ -104,6 +107,30 @@ fn inspect(config: &Config, create: bool) -> Result<ClusterReport, RunError> {
         let bytes = admin.topic_config(topic, REQUEST_TIMEOUT).ok();
         let bytes = bytes.and_then(|config| config.get("max.message.bytes")?.parse().ok());
         report.message_bytes.insert(topic.clone(), bytes.unwrap_or(DEFAULT_MESSAGE_BYTES_MAX));
+    }
+    if wrong.is_empty() && report.source_partitions > 0 {
+        report.states = states::topics(config);
+        for StateTopic { name, .. } in report.states.clone() {
+            let expected = report.source_partitions;
+            let mut found = describe(&mut admin, &name);
+            if found.as_ref().is_err_and(KafkaError::is_unknown_topic) {
+                if !create {
+                    report.missing.push(name);
+                    continue;
+                }
+                found = make(&mut admin, &name, expected, states::topic_config());
+            }
+            match found {
+                Ok(partitions) if partitions == expected => {
+                    report.message_bytes.insert(name, states::RECORD_BYTES_MAX);
+                }
+                Ok(partitions) => wrong.push(format!(
+                    "  topic `{name}`: it has {partitions} partitions and the source has {expected}: states lie where their \
+                     records do. Give the stage another name, which begins with new states, or go back to {partitions} partitions"
+                )),
+                Err(why) => wrong.push(complaint(&name, &why, "it is made by Millstream, which needs the right to")),
+            }
+        }
     }
     if wrong.is_empty() { Ok(report) } else { Err(RunError::Cluster(wrong)) }
 }
@@ -125,9 +152,9 @@ fn complaint(topic: &str, why: &KafkaError, advice: &str) -> String {
     }
 }
 
-/// Makes a topic with the broker's defaults and waits until it can be asked for.
-fn make(admin: &mut Admin, topic: &str, partitions: i32) -> Result<i32, KafkaError> {
-    let plan = TopicPlan { name: topic.to_owned(), partitions, replication: -1, config: BTreeMap::new() };
+/// Makes a topic and waits until it can be asked for.
+fn make(admin: &mut Admin, topic: &str, partitions: i32, config: BTreeMap<String, String>) -> Result<i32, KafkaError> {
+    let plan = TopicPlan { name: topic.to_owned(), partitions, replication: -1, config };
     admin.create_topics(&[plan], REQUEST_TIMEOUT)?.pop().unwrap_or(Ok(Created::Existing))?;
     tracing::info!("topic `{topic}` was made, with {partitions} partitions");
     let deadline = Instant::now() + REQUEST_TIMEOUT;

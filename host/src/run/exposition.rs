@@ -61,6 +61,8 @@ fn accounting(out: &mut Exposition, seen: &Seen) {
         entered: ledger.records_in,
         forwarded: ledger.forwarded(),
         filtered: ledger.filtered(),
+        folded: ledger.folded(),
+        late: ledger.late(),
         dead_lettered: ledger.dead_lettered(),
     };
     for (outcome, count) in outcomes(&total) {
@@ -91,9 +93,9 @@ fn accounting(out: &mut Exposition, seen: &Seen) {
 fn outcomes(counts: &StageCounts) -> [(&'static str, u64); 6] {
     [
         ("forwarded", counts.forwarded),
-        ("folded", 0),
+        ("folded", counts.folded),
         ("filtered", counts.filtered),
-        ("late", 0),
+        ("late", counts.late),
         ("deduplicated", 0),
         ("dead_lettered", counts.dead_lettered),
     ]

@@ -4,9 +4,11 @@ mod cluster;
 mod drains;
 mod error;
 mod exposition;
+mod janitor;
 mod plan;
 mod progress;
 mod sight;
+mod states;
 mod swap;
 mod workers;
 
@@ -20,10 +22,13 @@ pub use error::RunError;
 pub use plan::Prepared;
 pub use progress::{Progress, Report};
 pub use sight::{LogSwitch, Sight};
+pub use states::merging_groups;
 pub use swap::{
     COMPONENT_BYTES_MAX, Component, Origin, SwapCounts, SwapError, SwapEvent, SwapRequest, SwapResult, Swapped, Swapper,
 };
 
+use self::janitor::Janitor;
+use self::states::Merges;
 use crate::config::{Config, SourceConfig};
 use crate::http::{Server, Service};
 use crate::worker::Readings;
@@ -57,6 +62,8 @@ pub fn run(config: &Config, options: &RunOptions) -> Result<Report, RunError> {
     sight.see_cluster(&cluster);
     let direct = drains::is_direct(config);
     let workers = workers::start(config, swapper.chains(), &cluster, &options.stop, (started, &sight))?;
+    let mut merges = Merges::start(config, &prepared, &cluster, (started, &sight))?;
+    let mut janitor = Janitor::new(config, &cluster)?;
     let mut drains = drains::start(config, &cluster, &options.stop, (started, &sight))?;
     swapper.expect(workers.len());
     tracing::info!(
@@ -67,25 +74,26 @@ pub fn run(config: &Config, options: &RunOptions) -> Result<Report, RunError> {
         started.elapsed().as_millis()
     );
     let mut group = swap::Group::new(config, cluster.source_partitions);
-    let mut ends = match (&config.source, options.until_end) {
-        (SourceConfig::Kafka(source), true) => {
-            Some(cluster::Ends::new(&source.connection, &source.topic, &source.group)?)
-        }
-        _ => None,
-    };
+    let mut ends = ends_of(config, options)?;
     let mut screen = options.progress.then(|| progress::Screen::new(&prepared));
     let mut reached = false;
     loop {
         let told_to = options.stop.load(Ordering::Relaxed) && !reached;
         let ends_by_itself = !direct || options.until_end;
+        // What goes on to a second level, and from there to a table, is waited for where the run ends by itself.
         if workers.iter().all(|worker| worker.thread.is_finished())
+            && merges.end(config, told_to)?
             && (told_to || drains::are_over(&mut drains, ends_by_itself)?)
         {
             break;
         }
+        if merges.failed() {
+            options.stop.store(true, Ordering::Relaxed);
+        }
         std::thread::sleep(WATCH_INTERVAL);
-        let progress = collect(&workers);
+        let progress = collect(&workers, &merges);
         sight.tick(&progress);
+        janitor.iter_mut().for_each(Janitor::tick);
         if let Some(mixed) = group.as_mut().and_then(|group| group.mixed(&swapper.chains().current())) {
             sight.see_mixed(mixed);
         }
@@ -105,11 +113,19 @@ pub fn run(config: &Config, options: &RunOptions) -> Result<Report, RunError> {
             options.stop.store(true, Ordering::Relaxed);
         }
     }
-    let last = collect(&workers);
+    let last = collect(&workers, &merges);
     if let Some(screen) = &mut screen {
         screen.draw(&last);
     }
-    join(workers, drains).map(|()| Report::new(&prepared, last, sight.tables()))
+    merges.end(config, true)?;
+    join(workers, drains).and(merges.join()).map(|()| Report::new(&prepared, last, sight.tables()))
+}
+
+/// Where a run that is to stop at the topic's end stops.
+fn ends_of(config: &Config, options: &RunOptions) -> Result<Option<cluster::Ends>, RunError> {
+    let SourceConfig::Kafka(source) = &config.source else { return Ok(None) };
+    let ends = || cluster::Ends::new(&source.connection, &source.topic, &source.group);
+    options.until_end.then(ends).transpose()
 }
 
 /// Waits for the end of all threads, of which the drains are told to bring in what they have taken; the first error counts.
@@ -131,11 +147,12 @@ fn join(workers: Vec<workers::Running>, drains: Vec<drains::Running>) -> Result<
     first_error.map_or(Ok(()), Err)
 }
 
-fn collect(workers: &[workers::Running]) -> Progress {
+fn collect(workers: &[workers::Running], merges: &Merges) -> Progress {
     let mut total = Progress::default();
     for worker in workers {
         total.add(&lock(&worker.published).progress);
     }
+    total.ledger.add_merged(&merges.ledger());
     total
 }
 

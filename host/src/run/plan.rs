@@ -3,15 +3,16 @@
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use crate::config::{Config, PluginConfig, SinkConfig, StageConfig, StageKind};
+use crate::config::{Config, PluginConfig, SinkConfig, StageConfig, StageKind, WindowConfig};
 use crate::pipeline::{Builtin, Pipeline, Stage, StageSpec};
 use crate::plugin::{Descriptor, Limits, Plugin, PluginError, Runtime, RuntimeConfig, StageRunner, user_cache_dir};
 use crate::record::json::Pointer;
 use crate::task::{DeadLetterLabels, Lineage};
+use crate::window::{Aggregate, Functions, Role, WindowPlan, WindowStage};
 use crate::worker::{Chain, StageFactory, Watch};
 
-use super::RunError;
 use super::workers::WORKERS_MAX;
+use super::{RunError, states};
 
 /// A pipeline with its plugins loaded: what `validate` shows and `run` runs.
 pub struct Prepared {
@@ -34,6 +35,7 @@ struct Loaded {
 enum Make {
     Plugin { plugin: Plugin, config_json: String, limits: Limits },
     Builtin(StageKind),
+    Window { plan: Arc<WindowPlan>, functions: Functions },
 }
 
 impl Prepared {
@@ -41,7 +43,7 @@ impl Prepared {
     /// fit each other.
     pub fn new(config: &Config) -> Result<Self, RunError> {
         let runtime = Arc::new(Runtime::new(runtime_config(config)).map_err(|why| plugin_error("", why))?);
-        let load = |stage: &StageConfig| Ok(Arc::new(Loaded::new(&runtime, stage)?));
+        let load = |stage: &StageConfig| Ok(Arc::new(Loaded::new(&runtime, config, stage)?));
         let stages = config.stages.iter().map(load).collect::<Result<Vec<_>, RunError>>()?;
         Self::check(config, stages, runtime.clone())
     }
@@ -93,6 +95,29 @@ impl Prepared {
         Arc::new(move || stages.iter().map(|stage| stage.stage(&stop)).collect())
     }
 
+    /// The second level of one of the stages, as workers run it.
+    pub(super) fn merge_chain(&self, config: &Config, stage: usize) -> Result<Chain, RunError> {
+        let StageConfig { name, kind: StageKind::Window(window) } = &config.stages[stage] else {
+            return Err(RunError::Setting(format!("stage {stage} keeps no states")));
+        };
+        let loaded = Loaded::window(window, Role::Merge)?;
+        let spec = StageSpec::new(name, &loaded.descriptor, &self.pipeline.outputs)?;
+        let outputs = self.pipeline.outputs.clone();
+        let keys = vec![None; outputs.len()];
+        let labels = vec![(name.clone(), loaded.digest.clone())];
+        let (loaded, stop) = (Arc::new(loaded), Arc::default());
+        Ok(Chain {
+            number: 0,
+            pipeline: Arc::new(Pipeline::new(vec![spec], outputs, &keys)?),
+            stages: Arc::new(move || Ok(vec![loaded.stage(&stop)?])),
+            labels: Arc::new(DeadLetterLabels { pipeline: config.pipeline.clone(), stages: labels }),
+            lineage: None,
+            plugins: Arc::default(),
+            watch: None,
+            given_up: false,
+        })
+    }
+
     /// This pipeline as workers run it.
     pub(super) fn chain(&self, config: &Config, watch: Option<Arc<Watch>>, stop: &Arc<AtomicBool>) -> Chain {
         let plugins = self.labels.stages.iter().filter(|(_, digest)| !digest.is_empty()).cloned();
@@ -119,7 +144,7 @@ impl Prepared {
 }
 
 impl Loaded {
-    fn new(runtime: &Runtime, stage: &StageConfig) -> Result<Self, RunError> {
+    fn new(runtime: &Runtime, config: &Config, stage: &StageConfig) -> Result<Self, RunError> {
         if let StageKind::Plugin(plugin) = &stage.kind {
             let bytes = std::fs::read(&plugin.path).map_err(|why| RunError::PluginFile {
                 stage: stage.name.clone(),
@@ -128,13 +153,29 @@ impl Loaded {
             })?;
             return load(runtime, &stage.name, &bytes, plugin);
         }
+        if let StageKind::Window(window) = &stage.kind {
+            return Self::window(window, states::role(config, window));
+        }
         let (_, descriptor) =
             builtin(&stage.kind).map_err(|why| RunError::Setting(format!("stage `{}`: {why}", stage.name)))?;
         Ok(Self { descriptor, digest: String::new(), make: Make::Builtin(stage.kind.clone()) })
     }
 
+    fn window(config: &WindowConfig, role: Role) -> Result<Self, RunError> {
+        let (plan, descriptor) = WindowPlan::new(config, role);
+        let Some(functions) = WindowPlan::functions(config) else {
+            return Err(RunError::Setting("plugins as aggregates are not built yet".to_owned()));
+        };
+        let make = Make::Window { plan: Arc::new(plan), functions };
+        Ok(Self { descriptor, digest: String::new(), make })
+    }
+
     fn stage(&self, stop: &Arc<AtomicBool>) -> Result<Stage, PluginError> {
         match &self.make {
+            Make::Window { plan, functions } => {
+                let aggregate = Aggregate::Functions(functions.clone());
+                Ok(Stage::Window(Box::new(WindowStage::new(plan.clone(), aggregate))))
+            }
             Make::Plugin { plugin, config_json, limits } => {
                 let mut runner = StageRunner::new(plugin.clone(), config_json, limits.clone())?;
                 runner.set_interrupt(stop.clone());
@@ -170,7 +211,7 @@ fn builtin(kind: &StageKind) -> Result<(Builtin, Descriptor), String> {
         StageKind::Filter(filter) => Ok(Builtin::filter(filter)),
         StageKind::Route(route) => Ok(Builtin::route(route)),
         StageKind::Select(select) => Builtin::select(select),
-        StageKind::Plugin(_) => Err("a plugin is no built-in stage".to_owned()),
+        StageKind::Plugin(_) | StageKind::Window(_) => Err("it is no built-in stage".to_owned()),
     }
 }
 

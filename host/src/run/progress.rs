@@ -127,11 +127,15 @@ impl Report {
         let ledger = &self.progress.ledger;
         let names = self.stages.iter().map(String::as_str).chain(["output"]);
         writeln!(out)?;
-        writeln!(out, "{:<20} {:>12} {:>12} {:>12} {:>12}", "stage", "in", "forwarded", "dropped", "dead letters")?;
+        writeln!(
+            out,
+            "{:<20} {:>12} {:>12} {:>12} {:>12} {:>12}",
+            "stage", "in", "forwarded", "dropped", "folded", "dead letters"
+        )?;
         for (name, counts) in names.zip(&ledger.stages) {
-            let [entered, forwarded, filtered, dead] =
-                [counts.entered, counts.forwarded, counts.filtered, counts.dead_lettered];
-            writeln!(out, "{name:<20} {entered:>12} {forwarded:>12} {filtered:>12} {dead:>12}")?;
+            let [entered, forwarded, filtered, folded, dead] =
+                [counts.entered, counts.forwarded, counts.filtered, counts.folded, counts.dead_lettered];
+            writeln!(out, "{name:<20} {entered:>12} {forwarded:>12} {filtered:>12} {folded:>12} {dead:>12}")?;
         }
         for (name, records) in self.outputs.iter().zip(&ledger.outputs) {
             writeln!(out, "output {name:<13} {records:>12}")?;
@@ -149,9 +153,13 @@ impl Report {
             )?;
         }
         let (forwarded, filtered, dead) = (ledger.forwarded(), ledger.filtered(), ledger.dead_lettered());
+        let states = match (ledger.folded(), ledger.late()) {
+            (0, 0) => String::new(),
+            (folded, late) => format!(" + folded {folded} + late {late}"),
+        };
         writeln!(
             out,
-            "records in {} = forwarded {forwarded} + dropped {filtered} + dead letters {dead}; made anew {}; imbalance {}",
+            "records in {} = forwarded {forwarded} + dropped {filtered}{states} + dead letters {dead}; made anew {}; imbalance {}",
             ledger.records_in,
             ledger.emitted,
             ledger.imbalance()

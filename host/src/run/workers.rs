@@ -1,5 +1,6 @@
 //! Worker threads: what each owns, and its loop.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
@@ -17,6 +18,7 @@ use crate::worker::{Chains, CommitPolicy, Shared, Step, Worker, WorkerError};
 
 use super::cluster::{self, ClusterReport};
 use super::drains;
+use super::states::{self, Level};
 use super::{Progress, Published, RunError, Sight, Worked, lock};
 
 /// The most workers that are started unless the configuration says otherwise.
@@ -59,23 +61,67 @@ pub(super) fn start(
     );
     sight.expect(count);
     let workers = (0..count).map(|index| {
-        let delivery = delivery(config, cluster, &memory, (index, sight))?;
+        let level = Level::First;
+        let delivery = delivery(config, cluster, &memory, (level, index, sight))?;
         let source = source(config, &memory)?;
-        let worker = Worker::new(shared(config, chains, cluster, &memory), source, delivery);
+        let states = states::source(config, cluster, level)?;
+        let worker = Worker::new(shared(config, chains, cluster, &memory), source, delivery).with_states(states);
         let published = Published::default();
         sight.watch(published.clone());
-        let (own, stop, sight) = (published.clone(), stop.clone(), sight.clone());
-        let body = move || {
-            let result = work(worker, &stop, (&own, &sight), started);
-            // One that fails takes the others with it, in order: they commit what they have.
-            stop.store(stop.load(Ordering::Relaxed) || result.is_err(), Ordering::Relaxed);
-            result
-        };
-        let thread = std::thread::Builder::new().name(format!("worker-{index}")).spawn(body);
-        let thread = thread.map_err(|why| RunError::Io(format!("can't start a thread: {why}")))?;
-        Ok(Running { thread, published })
+        spawn(worker, format!("worker-{index}"), stop, published, (started, sight))
     });
     workers.collect()
+}
+
+/// Starts the workers that merge the states of a stage.
+pub(super) fn start_merging(
+    config: &Config,
+    chains: &Arc<Chains>,
+    cluster: &ClusterReport,
+    (stop, stage): (&Arc<AtomicBool>, usize),
+    (started, sight): (Instant, &Arc<Sight>),
+) -> Result<Vec<Running>, RunError> {
+    let SourceConfig::Kafka(kafka) = &config.source else { return Ok(Vec::new()) };
+    let memory = Memory::divide(config, count(config, cluster) + 1);
+    let level = Level::Second(stage);
+    let from = KafkaSourceConfig {
+        topic: states::partials(config, stage),
+        group: states::group(config, stage),
+        start: Some(Start::Earliest),
+        on_out_of_range: OutOfRange::Stop,
+        ..kafka.clone()
+    };
+    let source = Source::Kafka(Box::new(kafka_source(config, &from, memory.consumer_kib)?));
+    let delivery = delivery(config, cluster, &memory, (level, 0, sight))?;
+    let shared = Shared {
+        budget: None,
+        breaker: None,
+        metered: false,
+        quality: None,
+        ..shared(config, chains, cluster, &memory)
+    };
+    let worker = Worker::new(shared, source, delivery).with_states(states::source(config, cluster, level)?);
+    let name = format!("merge-{}", config.stages[stage].name);
+    Ok(vec![spawn(worker, name, stop, Published::default(), (started, sight))?])
+}
+
+/// Runs a worker in a thread of its own. One that fails takes the others with it, in order: they commit what they have.
+fn spawn(
+    worker: Worker,
+    name: String,
+    stop: &Arc<AtomicBool>,
+    published: Published,
+    (started, sight): (Instant, &Arc<Sight>),
+) -> Result<Running, RunError> {
+    let (own, stop, sight) = (published.clone(), stop.clone(), sight.clone());
+    let body = move || {
+        let result = work(worker, &stop, (&own, &sight), started);
+        stop.store(stop.load(Ordering::Relaxed) || result.is_err(), Ordering::Relaxed);
+        result
+    };
+    let thread = std::thread::Builder::new().name(name).spawn(body);
+    let thread = thread.map_err(|why| RunError::Io(format!("can't start a thread: {why}")))?;
+    Ok(Running { thread, published })
 }
 
 fn work(
@@ -188,6 +234,7 @@ fn shared(config: &Config, chains: &Arc<Chains>, cluster: &ClusterReport, memory
         },
         metered: config.is_observed(),
         quality: config.quality.clone().map(Arc::new),
+        partitions: cluster.source_partitions.max(1) as u32,
     }
 }
 
@@ -244,13 +291,17 @@ fn delivery(
     config: &Config,
     cluster: &ClusterReport,
     memory: &Memory,
-    (worker, sight): (usize, &Sight),
+    (level, worker, sight): (Level, usize, &Sight),
 ) -> Result<Delivery, RunError> {
     let exactly_once =
         config.delivery == config::Delivery::ExactlyOnce && matches!(config.source, SourceConfig::Kafka(_));
     let written = cluster::written_topics(config);
-    let mut producer = match written.first() {
-        Some(kafka) => Some(producer(config, &kafka.connection, cluster, memory, exactly_once.then_some(worker))?),
+    let state_topics = states::written(cluster, level);
+    let connection = written.first().map(|kafka| &kafka.connection);
+    let connection = connection.or(config.source.connection().filter(|_| !state_topics.is_empty()));
+    let id = exactly_once.then(|| format!("{}-{}{}-{worker}", config.pipeline, config.instance, level.suffix(config)));
+    let mut producer = match connection {
+        Some(connection) => Some(producer(config, connection, cluster, memory, id)?),
         None => None,
     };
     let (mut files, mut tables) = (Vec::new(), Vec::new());
@@ -287,20 +338,25 @@ fn delivery(
     let outputs = config.outputs.iter().map(|output| target(&output.name, &output.sink));
     let targets = outputs.collect::<Result<Vec<_>, _>>()?;
     let dead_letters = target(drains::DEAD_LETTERS, &config.dead_letters.to)?;
+    let mut topics = BTreeMap::new();
+    for (stage, name) in state_topics {
+        let Some(producer) = &mut producer else { continue };
+        let topic = producer.topic(&name, PRODUCER_TIMEOUT);
+        topics.insert(stage, topic.map_err(|why| failed(&format!("write to topic `{name}`"), why))?);
+    }
     let outputs = Outputs::new(producer, (files, tables), targets, dead_letters, exactly_once);
-    Ok(Delivery::Outputs(Box::new(outputs)))
+    Ok(Delivery::Outputs(Box::new(outputs.with_states(topics))))
 }
 
-/// A producer; transactional under a name that is stable over restarts where it has a worker's number.
+/// A producer; transactional where it has an id, which is stable over restarts.
 fn producer(
     config: &Config,
     connection: &KafkaConnection,
     cluster: &ClusterReport,
     memory: &Memory,
-    worker: Option<usize>,
+    id: Option<String>,
 ) -> Result<Producer, RunError> {
-    let id = worker.map(|worker| format!("{}-{}-{worker}", config.pipeline, config.instance)).unwrap_or_default();
-    let mut settings = ProducerSettings::new(cluster::connection(connection, config), id);
+    let mut settings = ProducerSettings::new(cluster::connection(connection, config), id.unwrap_or_default());
     settings.connection.statistics_interval = statistics_interval(config);
     let sizes = || cluster.message_bytes.values().copied();
     if let (Some(least), Some(most)) = (sizes().min(), sizes().max()) {

@@ -1,9 +1,11 @@
 //! The model's transactional producer.
 
+use crate::kafka::partition_of;
 use crate::memory::{MemoryKafka, Producer, Visible};
-use crate::record::Rows;
+use crate::record::{Place, Rows};
 use crate::source::MemorySource;
 use crate::task::Output;
+use crate::window::StateRows;
 
 use super::{DeliveryError, Progress};
 
@@ -59,6 +61,33 @@ impl MemoryDelivery {
         Ok(())
     }
 
+    pub(super) fn deliver_states(&mut self, place: &Place, states: &[StateRows]) -> Result<(), DeliveryError> {
+        let mut model = self.kafka.model();
+        let faults = model.faults;
+        let partitions = model.input.len() as i32;
+        let Some(producer) = model.producers.get_mut(&self.id) else { return Ok(()) };
+        if producer.epoch != self.epoch {
+            return Err(DeliveryError::Fatal("fenced by another producer of the same id".into()));
+        }
+        for (stage, state) in states.iter().enumerate() {
+            for row in 0..state.rows.len() {
+                let key = state.rows.keys.get(row).map(<[u8]>::to_vec);
+                let value = state.rows.values.get(row).map(<[u8]>::to_vec);
+                let by_key = || partition_of(key.as_deref().unwrap_or_default(), partitions);
+                let partition = if state.is_changelog { place.partition } else { by_key() };
+                producer.open_states.push((stage, partition, (key, value)));
+            }
+            if !state.mark.is_empty() {
+                let mark = |partition| (stage, partition, (None, Some(state.mark.clone())));
+                producer.open_states.extend((0..partitions).map(mark));
+            }
+        }
+        if model.chance.happens(faults.aborted) {
+            return Err(DeliveryError::Aborted("the model refused states".into()));
+        }
+        Ok(())
+    }
+
     pub(super) fn commit(&mut self, progress: &[Progress], source: &mut MemorySource) -> Result<(), DeliveryError> {
         let mut model = self.kafka.model();
         let faults = model.faults;
@@ -92,6 +121,7 @@ impl MemoryDelivery {
         let mut model = self.kafka.model();
         if let Some(producer) = model.producers.get_mut(&self.id).filter(|producer| producer.epoch == self.epoch) {
             producer.open.clear();
+            producer.open_states.clear();
         }
         Ok(())
     }

@@ -13,6 +13,7 @@ use crate::metrics::ClientFigures;
 use crate::record::Place;
 use crate::source::Source;
 use crate::task::Output;
+use crate::window::StateRows;
 
 /// How a delivery fails.
 #[derive(Debug, thiserror::Error)]
@@ -54,6 +55,14 @@ impl Delivery {
         match self {
             Self::Outputs(outputs) => outputs.deliver(output),
             Self::Memory(delivery) => delivery.deliver(output),
+        }
+    }
+
+    /// Takes what a task's stages have to say of their states, by stage; it becomes visible with the next commit.
+    pub fn deliver_states(&mut self, place: &Place, states: &mut [StateRows]) -> Result<(), DeliveryError> {
+        match self {
+            Self::Outputs(outputs) => outputs.deliver_states(place, states),
+            Self::Memory(delivery) => delivery.deliver_states(place, states),
         }
     }
 

@@ -1,5 +1,6 @@
 //! The pipeline's outputs as the configuration names them, with one commit over all of them.
 
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use crate::drain::DirectTable;
@@ -9,6 +10,7 @@ use crate::pipeline::Flow;
 use crate::record::{Place, Rows};
 use crate::source::Source;
 use crate::task::Output;
+use crate::window::StateRows;
 
 use super::files::FileSink;
 use super::{DeliveryError, Progress};
@@ -47,6 +49,8 @@ pub struct Outputs {
     fenced: Vec<Instant>,
     /// One output's rows, where a batch has several outputs.
     parts: Vec<Rows>,
+    /// The topics of stages that keep states, by stage.
+    states: BTreeMap<usize, TopicId>,
 }
 
 impl Outputs {
@@ -61,7 +65,30 @@ impl Outputs {
     ) -> Self {
         let parts = targets.iter().map(|_| Rows::default()).collect();
         let (in_transaction, fenced) = (false, Vec::new());
-        Self { producer, files, tables, targets, dead_letters, exactly_once, in_transaction, fenced, parts }
+        let states = BTreeMap::new();
+        Self { producer, files, tables, targets, dead_letters, exactly_once, in_transaction, fenced, parts, states }
+    }
+
+    /// Has the states of stages written to these topics, by stage.
+    pub fn with_states(mut self, topics: BTreeMap<usize, TopicId>) -> Self {
+        self.states = topics;
+        self
+    }
+
+    pub(super) fn deliver_states(&mut self, place: &Place, states: &mut [StateRows]) -> Result<(), DeliveryError> {
+        for (stage, state) in states.iter_mut().enumerate() {
+            let Some(&topic) = self.states.get(&stage) else { continue };
+            let route = if state.is_changelog { Route::Partition(place.partition) } else { Route::ByKey };
+            let rows = self.take_rows(&mut state.rows);
+            self.produce(topic, &route, rows)?;
+            if !state.mark.is_empty() {
+                let partitions = self.producer.as_ref().map_or(0, |producer| producer.partitions(topic));
+                let mut rows = Rows::default();
+                (0..partitions).for_each(|_| rows.push(0, -1, None, Some(&state.mark)));
+                self.produce(topic, &Route::Each((0..partitions).collect()), rows)?;
+            }
+        }
+        Ok(())
     }
 
     pub(super) fn deliver(&mut self, output: &mut Output) -> Result<(), DeliveryError> {
@@ -115,15 +142,22 @@ impl Outputs {
             }
             Target::Topic(topic) => {
                 let topic = *topic;
-                self.begin()?;
-                let Some(producer) = &mut self.producer else { return Ok(()) };
-                let progress = producer.produce(topic, &Route::ByKey, rows).map_err(sort)?;
-                if progress.waiting > 0 && producer.pump(QUEUE_TIMEOUT).map_err(sort)? > 0 {
-                    return Err(DeliveryError::Aborted("the brokers take no records".into()));
-                }
-                fail_on_loss(producer)
+                self.produce(topic, &Route::ByKey, rows)
             }
         }
+    }
+
+    fn produce(&mut self, topic: TopicId, route: &Route, rows: Rows) -> Result<(), DeliveryError> {
+        if rows.is_empty() {
+            return Ok(());
+        }
+        self.begin()?;
+        let Some(producer) = &mut self.producer else { return Ok(()) };
+        let progress = producer.produce(topic, route, rows).map_err(sort)?;
+        if progress.waiting > 0 && producer.pump(QUEUE_TIMEOUT).map_err(sort)? > 0 {
+            return Err(DeliveryError::Aborted("the brokers take no records".into()));
+        }
+        fail_on_loss(producer)
     }
 
     fn begin(&mut self) -> Result<(), DeliveryError> {

@@ -7,7 +7,7 @@ use crate::kafka::{Consumer, GroupMetadata, KafkaError, Partition, Polled, Posit
 use crate::metrics::ClientFigures;
 use crate::record::{Batch, Place};
 
-use super::{Event, SourceError, Start};
+use super::{Committed, Event, SourceError, Start};
 
 /// How long one request to the cluster may take before it is tried again.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
@@ -128,8 +128,9 @@ impl KafkaSource {
         self.consumer.recycle(batch.rows);
     }
 
-    pub(crate) fn committed(&mut self, places: &[Place]) -> Result<Vec<Option<i64>>, SourceError> {
-        Ok(self.positions(places)?.into_iter().map(|position| Some(position?.offset)).collect())
+    pub(crate) fn committed(&mut self, places: &[Place]) -> Result<Vec<Option<Committed>>, SourceError> {
+        let committed = |position: Position| (position.offset, position.metadata);
+        Ok(self.positions(places)?.into_iter().map(|position| position.map(committed)).collect())
     }
 
     fn positions(&self, places: &[Place]) -> Result<Vec<Option<Position>>, SourceError> {

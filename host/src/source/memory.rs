@@ -3,7 +3,7 @@
 use crate::memory::MemoryKafka;
 use crate::record::{Batch, Place, Rows};
 
-use super::{Event, SourceError, Start};
+use super::{Committed, Event, SourceError, Start};
 
 /// The most records that one poll of the model brings.
 const RECORDS_PER_POLL_MAX: usize = 7;
@@ -81,18 +81,21 @@ impl MemorySource {
         self.filled
     }
 
-    pub(super) fn committed(&mut self, places: &[Place]) -> Result<Vec<Option<i64>>, SourceError> {
+    pub(super) fn committed(&mut self, places: &[Place]) -> Result<Vec<Option<Committed>>, SourceError> {
         let mut model = self.kafka.model();
         let faults = model.faults;
         if model.chance.happens(faults.away) {
             return Err(SourceError::Retriable("the model is away".into()));
         }
-        Ok(places.iter().map(|place| model.offsets[place.partition as usize]).collect())
+        Ok(places.iter().map(|place| model.offsets[place.partition as usize].clone()).collect())
     }
 
     pub(super) fn starts(&mut self, places: &[Place]) -> Result<Vec<Start>, SourceError> {
         let offsets = self.committed(places)?.into_iter();
-        let start = |(place, offset): (Place, Option<i64>)| Start { place, offset: offset.unwrap_or(0), note: None };
+        let start = |(place, committed): (Place, Option<Committed>)| {
+            let (offset, note) = committed.map_or((0, None), |(offset, note)| (offset, Some(note)));
+            Start { place, offset, note }
+        };
         Ok(places.iter().cloned().zip(offsets).map(start).collect())
     }
 

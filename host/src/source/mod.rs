@@ -7,6 +7,7 @@ pub(crate) mod kafka;
 mod local;
 mod memory;
 mod random;
+mod state;
 
 pub use files::{FilesProgress, FilesSource};
 pub use generate::{GenerateSource, write_clickstream};
@@ -14,6 +15,7 @@ pub use insurance::{Insurance, InsuranceConfig, InsuranceCounts};
 pub use kafka::{KafkaSource, StartAt};
 pub use local::LocalSource;
 pub use memory::MemorySource;
+pub use state::{KafkaStates, MemoryStates, StateRecord, StateSource};
 
 use crate::metrics::ClientFigures;
 use crate::record::{Batch, Place};
@@ -55,6 +57,9 @@ pub struct Start {
     /// What was committed with that offset, where anything was.
     pub note: Option<String>,
 }
+
+/// A committed offset and the note that was committed with it.
+pub type Committed = (i64, String);
 
 /// A source of batches.
 #[derive(Debug)]
@@ -128,8 +133,8 @@ impl Source {
         }
     }
 
-    /// The committed offset of each partition, or none where nothing was committed.
-    pub fn committed(&mut self, places: &[Place]) -> Result<Vec<Option<i64>>, SourceError> {
+    /// The committed offset of each partition and its note, or none where nothing was committed.
+    pub fn committed(&mut self, places: &[Place]) -> Result<Vec<Option<Committed>>, SourceError> {
         match self {
             Self::Kafka(source) => source.committed(places),
             Self::Local(_) => Ok(vec![None; places.len()]),

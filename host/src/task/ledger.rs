@@ -71,6 +71,13 @@ impl Ledger {
         run.dead().iter().for_each(|dead| self.reasons.count(dead.stage, &dead.code, 1));
     }
 
+    /// Adds the records that a second level made anew.
+    pub fn add_merged(&mut self, other: &Self) {
+        self.emitted += other.emitted;
+        self.outputs.resize(self.outputs.len().max(other.outputs.len()), 0);
+        self.outputs.iter_mut().zip(&other.outputs).for_each(|(output, count)| *output += count);
+    }
+
     /// Adds what another ledger counted.
     pub fn add(&mut self, other: &Self) {
         self.records_in += other.records_in;
@@ -92,6 +99,16 @@ impl Ledger {
         self.stages.iter().map(|stage| stage.filtered).sum()
     }
 
+    /// Records that became part of a state.
+    pub fn folded(&self) -> u64 {
+        self.stages.iter().map(|stage| stage.folded).sum()
+    }
+
+    /// Records that came too late and went to an output of their own.
+    pub fn late(&self) -> u64 {
+        self.stages.iter().map(|stage| stage.late).sum()
+    }
+
     /// Records that went all the way, without those that stages emitted.
     pub fn forwarded(&self) -> u64 {
         self.stages.last().map_or(0, |output| output.forwarded)
@@ -99,7 +116,7 @@ impl Ledger {
 
     /// By how many records the two ledgers are off: 0, always.
     pub fn imbalance(&self) -> u64 {
-        let answered = self.forwarded() + self.filtered() + self.dead_lettered();
+        let answered = self.forwarded() + self.filtered() + self.folded() + self.late() + self.dead_lettered();
         let records = self.records_in.abs_diff(answered);
         let stages: u64 = self.stages.iter().filter(|stage| !stage.balances()).count() as u64;
         let born = self.outputs.iter().sum::<u64>().abs_diff(self.forwarded() + self.emitted);

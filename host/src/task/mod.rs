@@ -6,16 +6,19 @@
 mod dead_letter;
 mod ledger;
 mod lineage;
+mod states;
 
 use std::sync::Arc;
 
 pub use dead_letter::DeadLetterLabels;
 pub use ledger::{Ledger, Reasons};
 pub use lineage::Lineage;
+pub use states::StateNote;
 
 use crate::pipeline::{Flow, Pipeline, RowLimits, Run, Stage};
 use crate::plugin::{StageError, StageUsage};
 use crate::record::{Batch, Place, Rows};
+use crate::window::{LoadError, StateRows, WindowStage};
 
 /// Why a task can't take a batch.
 #[derive(Debug, thiserror::Error)]
@@ -53,6 +56,21 @@ pub enum TaskError {
         /// The last committed offset.
         committed: i64,
     },
+    /// The states of a stage can't be taken over.
+    #[error("partition {partition} of `{topic}`, stage `{stage}`: {why}")]
+    States {
+        /// The topic.
+        topic: Arc<str>,
+        /// The partition.
+        partition: i32,
+        /// The stage's name.
+        stage: String,
+        /// Why not.
+        why: LoadError,
+    },
+    /// Another member has committed for the partition, and the states here are not as of that.
+    #[error("{0}: the group is at an offset that this process did not commit; it begins anew")]
+    Overtaken(Place),
 }
 
 /// The share of dead letters at which a partition stops.
@@ -112,6 +130,12 @@ pub struct Task {
     /// The first offset of this partition that the chain in force was run for.
     since: i64,
     lineage: Option<Arc<Lineage>>,
+    /// What each stage has to say at the next commit.
+    told: Vec<StateRows>,
+    /// Since when no record has come, on the workers' clock, and the position then.
+    quiet_since: Option<(u64, i64)>,
+    /// The note that was last sent with an offset, and not yet known to be committed.
+    sent_note: Option<String>,
 }
 
 /// What some stages made of a number of records.
@@ -174,6 +198,9 @@ impl Task {
             period_committed: Period::default(),
             since: offset,
             lineage: None,
+            told: Vec::new(),
+            quiet_since: None,
+            sent_note: None,
         }
     }
 
@@ -187,11 +214,16 @@ impl Task {
     pub fn swap(
         &mut self,
         pipeline: Arc<Pipeline>,
-        stages: Vec<Stage>,
+        mut stages: Vec<Stage>,
         labels: Arc<DeadLetterLabels>,
         lineage: Option<Arc<Lineage>>,
     ) {
         debug_assert_eq!(self.position, self.committed, "a swap happens between two blocks");
+        for (new, old) in stages.iter_mut().zip(std::mem::take(&mut self.stages)) {
+            if let (Stage::Window(new), Stage::Window(old)) = (new, old) {
+                new.inherit(*old);
+            }
+        }
         self.run = Run::with_limits(self.row_limits.clone());
         (self.pipeline, self.stages, self.labels, self.lineage) = (pipeline, stages, labels, lineage);
         self.since = self.position;
@@ -277,6 +309,8 @@ impl Task {
         self.period_committed = self.period;
         self.total.add(&self.pending);
         self.pending = Ledger::new(&self.pipeline);
+        self.windows().for_each(WindowStage::commit);
+        self.sent_note = None;
     }
 
     /// Forgets everything since the last commit and goes on at `offset`.
@@ -285,6 +319,8 @@ impl Task {
         self.committed = offset;
         self.period = self.period_committed;
         self.pending = Ledger::new(&self.pipeline);
+        self.windows().for_each(WindowStage::undo);
+        self.sent_note = None;
     }
 
     /// Judges a period of `budget.records` records, and begins the next one once it is full. A period that has too many

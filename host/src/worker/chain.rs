@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use super::StageFactory;
 use crate::pipeline::Pipeline;
-use crate::task::{DeadLetterLabels, Lineage, StageTally};
+use crate::task::{DeadLetterLabels, Lineage, StageTally, StateNote};
 
 /// Pauses that are kept until somebody asks for them.
 const PAUSES_MAX: usize = 4_096;
@@ -40,10 +40,10 @@ pub struct Chain {
 }
 
 impl Chain {
-    /// What is committed with an offset: the plugins in force since `since`.
-    pub fn note(&self, since: i64) -> String {
+    /// What is committed with an offset: the plugins in force since `since`, and where the stages' states are.
+    pub fn note(&self, since: i64, state: BTreeMap<String, StateNote>) -> String {
         // Strings and numbers always become JSON.
-        serde_json::to_string(&Note { since, plugins: self.plugins.as_ref().clone() }).unwrap_or_default()
+        serde_json::to_string(&Note { since, plugins: self.plugins.as_ref().clone(), state }).unwrap_or_default()
     }
 }
 
@@ -55,6 +55,9 @@ pub struct Note {
     pub since: i64,
     /// Digests by the stages' names.
     pub plugins: BTreeMap<String, String>,
+    /// Where states are, by the stages' names.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub state: BTreeMap<String, StateNote>,
 }
 
 impl Note {
@@ -303,7 +306,7 @@ mod tests {
 
     #[test]
     fn a_note_can_be_read_back_and_others_notes_are_none() {
-        let note = Note::parse(&chain().note(42)).expect("our own");
+        let note = Note::parse(&chain().note(42, BTreeMap::new())).expect("our own");
         assert_eq!((note.since, note.plugins["validate"].as_str()), (42, "ab"));
         assert_eq!(Note::parse("somebody's"), None);
     }

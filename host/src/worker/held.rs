@@ -7,7 +7,7 @@ use super::{State, Worker, WorkerError};
 use crate::plugin::StageError;
 use crate::record::Place;
 use crate::source::SourceError;
-use crate::task::TaskError;
+use crate::task::{Task, TaskError};
 
 /// How long a partition is held before its batch is read again.
 const HOLD_MS: u64 = 200;
@@ -20,6 +20,10 @@ impl Worker {
             TaskError::Stage(StageError::Interrupted) => Ok(()),
             TaskError::Stage(why) if why.is_transient() => {
                 tracing::warn!("{place}: held, its records are tried again soon: {why}");
+                if self.tasks.get(&place).is_some_and(Task::is_stateful) {
+                    // Stages before the one that failed may have taken the records into their states.
+                    self.abort(now_ms, "a batch was taken in part")?;
+                }
                 self.held.insert(place, now_ms + HOLD_MS);
                 Ok(())
             }

@@ -14,6 +14,9 @@ mod held;
 mod meter;
 mod partitions;
 mod policy;
+mod recover;
+mod restore;
+mod states;
 mod swap;
 
 use std::collections::BTreeMap;
@@ -24,12 +27,14 @@ pub use chain::{Asker, Chain, ChainEvent, Chains, Note, Watch, WatchLimits, WayB
 use meter::Meter;
 pub use meter::{PartitionReading, Readings};
 pub use policy::CommitPolicy;
+pub use restore::RestoreReading;
+use restore::Restoring;
 
 use crate::config::{BreakerConfig, QualityConfig};
 use crate::pipeline::{RowLimits, Stage};
 use crate::record::{Batch, Place};
 use crate::sink::{Delivery, DeliveryError, Progress};
-use crate::source::{Event, Source, SourceError};
+use crate::source::{Event, Source, SourceError, StateSource};
 use crate::task::{ErrorBudget, Ledger, Output, StageTally, Task, TaskError};
 
 /// Why a worker stops.
@@ -62,11 +67,13 @@ pub struct Rules {
     pub restore_on_abort: bool,
     /// K3: a producer in doubt is made anew.
     pub renew_in_doubt: bool,
+    /// States are told in the transaction of their records.
+    pub tell_states: bool,
 }
 
 impl Default for Rules {
     fn default() -> Self {
-        Self { forget_revoked: true, restore_on_abort: true, renew_in_doubt: true }
+        Self { forget_revoked: true, restore_on_abort: true, renew_in_doubt: true, tell_states: true }
     }
 }
 
@@ -87,6 +94,8 @@ pub struct Shared {
     pub metered: bool,
     /// What is watched of the data.
     pub quality: Option<Arc<QualityConfig>>,
+    /// Partitions of the source's topic; 1 where it has none.
+    pub partitions: u32,
 }
 
 /// What a step did.
@@ -123,6 +132,9 @@ pub struct Worker {
     tasks: BTreeMap<Place, Task>,
     /// Partitions that were assigned and whose start is not known yet.
     awaiting: Vec<Place>,
+    /// Changelogs of stages, and the partitions whose states are read from them.
+    states: StateSource,
+    restoring: BTreeMap<Place, Restoring>,
     /// Partitions whose batch could not be run yet, and until when they are left alone.
     held: BTreeMap<Place, u64>,
     state: State,
@@ -169,6 +181,8 @@ impl Worker {
             delivery,
             tasks: BTreeMap::new(),
             awaiting: Vec::new(),
+            states: StateSource::None,
+            restoring: BTreeMap::new(),
             held: BTreeMap::new(),
             state: State::Running,
             discard_polled: false,
@@ -182,6 +196,12 @@ impl Worker {
             meter,
             faults: swap::Faults::default(),
         }
+    }
+
+    /// The same worker, whose stages' states are restored from there.
+    pub fn with_states(mut self, states: StateSource) -> Self {
+        self.states = states;
+        self
     }
 
     /// The same worker under other rules.
@@ -211,7 +231,8 @@ impl Worker {
     /// What this worker has measured of itself, as of now.
     pub fn readings(&mut self) -> Readings {
         self.meter.figures(self.source.figures(), self.delivery.figures());
-        let answers = self.source.answered() && self.awaiting.is_empty() && self.state == State::Running;
+        let whole = self.awaiting.is_empty() && self.restoring.is_empty();
+        let answers = self.source.answered() && whole && self.state == State::Running;
         self.meter.readings(self.tasks.iter(), |place| self.source.end_offset(place), answers)
     }
 
@@ -234,6 +255,8 @@ impl Worker {
         self.resume_held(now_ms)?;
         self.poll(now_ms)?;
         self.start_awaiting()?;
+        self.try_restore()?;
+        self.tick(now_ms)?;
         if let State::InDoubt { retry_at_ms } = self.state {
             if now_ms >= retry_at_ms {
                 self.settle(now_ms)?;
@@ -311,7 +334,10 @@ impl Worker {
                 self.abort(now_ms, "partitions were lost")?;
                 self.give_up(&places)?;
             }
-            Event::Ended => self.source_ended = true,
+            Event::Ended => {
+                self.source_ended = true;
+                self.end_windows(now_ms)?;
+            }
         }
         Ok(())
     }
@@ -354,15 +380,19 @@ impl Worker {
     /// The order of delivery: outputs and dead letters were handed over as they came; now they and the offsets become
     /// visible as one, and only then the tasks' books move.
     fn commit(&mut self, now_ms: u64) -> Result<(), WorkerError> {
-        let moved = |(place, task): (&Place, &Task)| {
-            (task.position() != task.committed()).then(|| Progress {
-                place: place.clone(),
-                next_offset: task.position(),
-                note: self.chain.note(task.since()),
-            })
-        };
-        let progress: Vec<Progress> = self.tasks.iter().filter_map(moved).collect();
         let started = Instant::now();
+        let mut progress = Vec::new();
+        let moved: Vec<Place> =
+            self.tasks.iter().filter(|(_, task)| task.is_moved()).map(|(place, _)| place.clone()).collect();
+        for place in moved {
+            if !self.tell_states(&place, now_ms)? {
+                return Ok(());
+            }
+            let Some(task) = self.tasks.get_mut(&place) else { continue };
+            let note = self.chain.note(task.since(), task.state_notes());
+            task.sent(&note);
+            progress.push(Progress { next_offset: task.position(), place, note });
+        }
         let committed = self.delivery.commit(&progress, &mut self.source);
         if self.outcome(committed, now_ms)? {
             self.meter.committed(started.elapsed(), self.block.records);
@@ -391,92 +421,6 @@ impl Worker {
                 Ok(false)
             }
             Err(fatal @ DeliveryError::Fatal(_)) => Err(fatal.into()),
-        }
-    }
-
-    fn doubt(&mut self, now_ms: u64, why: &str) {
-        tracing::warn!("a request's outcome is unknown, asking what was committed: {why}");
-        self.state = State::InDoubt { retry_at_ms: now_ms };
-        self.discard_polled = true;
-        self.meter.undone(true);
-    }
-
-    /// Ends the open transaction without effect and puts every task back to its last commit.
-    fn abort(&mut self, now_ms: u64, why: &str) -> Result<(), WorkerError> {
-        if self.state != State::Running {
-            return Ok(());
-        }
-        tracing::warn!("the transaction is aborted and its records are processed again: {why}");
-        match self.delivery.abort() {
-            Ok(()) => {}
-            Err(fatal @ DeliveryError::Fatal(_)) => return Err(fatal.into()),
-            Err(DeliveryError::Aborted(why) | DeliveryError::InDoubt(why)) => {
-                self.doubt(now_ms, &why);
-                return Ok(());
-            }
-        }
-        self.discard_polled = true;
-        self.meter.undone(false);
-        self.release();
-        self.block = Block { last_commit_ms: now_ms, ..Block::default() };
-        if self.rules.restore_on_abort {
-            let starts: Vec<(Place, i64)> = self
-                .tasks
-                .iter_mut()
-                .map(|(place, task)| {
-                    let offset = task.committed();
-                    task.restore(offset);
-                    (place.clone(), offset)
-                })
-                .collect();
-            self.seek(&starts, now_ms)?;
-        }
-        Ok(())
-    }
-
-    /// Makes the producer anew, which ends whatever it had open, and goes on where the group says.
-    fn settle(&mut self, now_ms: u64) -> Result<(), WorkerError> {
-        let again = State::InDoubt { retry_at_ms: now_ms + RECOVERY_BACKOFF_MS };
-        self.discard_polled = true;
-        match self.delivery.renew() {
-            Ok(()) => {}
-            Err(fatal @ DeliveryError::Fatal(_)) => return Err(fatal.into()),
-            Err(DeliveryError::Aborted(why) | DeliveryError::InDoubt(why)) => {
-                tracing::warn!("still in doubt: {why}");
-                self.state = again;
-                return Ok(());
-            }
-        }
-        let places: Vec<Place> = self.tasks.keys().cloned().collect();
-        let offsets = match self.source.committed(&places) {
-            Err(SourceError::Retriable(why)) => {
-                tracing::warn!("still in doubt: {why}");
-                self.state = again;
-                return Ok(());
-            }
-            offsets => offsets?,
-        };
-        let mut starts = Vec::new();
-        for ((place, task), offset) in self.tasks.iter_mut().zip(offsets) {
-            match offset {
-                Some(offset) if offset == task.position() => task.commit(),
-                offset => task.restore(offset.unwrap_or(task.committed())),
-            }
-            starts.push((place.clone(), task.position()));
-        }
-        self.state = State::Running;
-        self.block = Block { last_commit_ms: now_ms, ..Block::default() };
-        self.seek(&starts, now_ms)
-    }
-
-    fn seek(&mut self, starts: &[(Place, i64)], now_ms: u64) -> Result<(), WorkerError> {
-        match self.source.seek(starts) {
-            Err(SourceError::Retriable(why)) => {
-                // The tasks are back already; the source has to follow before anything is taken.
-                self.doubt(now_ms + RECOVERY_BACKOFF_MS, &why);
-                Ok(())
-            }
-            sought => Ok(sought?),
         }
     }
 }

@@ -21,6 +21,7 @@ impl Worker {
             return Ok(());
         }
         self.awaiting.clear();
+        let starts: Vec<_> = starts.into_iter().filter(|start| self.tasks.contains_key(&start.place)).collect();
         Ok(self.source.assign(&starts)?)
     }
 
@@ -29,6 +30,7 @@ impl Worker {
             self.forget(places);
         }
         self.awaiting.retain(|place| !places.contains(place));
+        self.forget_restoring(places)?;
         Ok(self.source.unassign(places)?)
     }
 

@@ -5,7 +5,7 @@ use std::time::Instant;
 use super::{Asker, Chain, Note, State, WayBack, Worker, WorkerError};
 use crate::config::{BreakerAction, BreakerConfig};
 use crate::record::Place;
-use crate::source::Start;
+use crate::source::{SourceError, Start};
 use crate::task::Task;
 
 /// Over how long faults are counted.
@@ -23,7 +23,7 @@ impl Worker {
     /// swap waits for that commit, and no record waits for the swap.
     pub(super) fn follow_chain(&mut self) -> Result<(), WorkerError> {
         let follows = self.shared.chains.number() == self.chain.number;
-        if follows || self.block.batches > 0 || self.state != State::Running {
+        if follows || self.block.batches > 0 || !self.restoring.is_empty() || self.state != State::Running {
             return Ok(());
         }
         let started = Instant::now();
@@ -49,7 +49,8 @@ impl Worker {
 
     /// Starts tasks on the chain in force; false where that has to be tried again.
     pub(super) fn start_tasks(&mut self, starts: &[Start]) -> Result<bool, WorkerError> {
-        for Start { place, offset, note } in starts {
+        for start in starts {
+            let Start { place, offset, note } = start;
             let Chain { pipeline, labels, lineage, plugins, .. } = self.chain.as_ref().clone();
             let stages = match (self.chain.stages)() {
                 Err(why) if why.is_transient() => {
@@ -62,7 +63,9 @@ impl Worker {
             let bounds = (self.shared.budget, self.shared.row_limits.clone());
             let mut task = Task::new(of, *offset, pipeline, stages, labels, bounds);
             task.set_lineage(lineage);
-            match note.as_deref().and_then(Note::parse) {
+            let note = note.as_deref().and_then(Note::parse);
+            let states = note.as_ref().map(|note| note.state.clone()).unwrap_or_default();
+            match note {
                 Some(note) if note.plugins == *plugins => task.set_since(note.since),
                 Some(note) => {
                     let changed = plugins.iter().filter(|(stage, digest)| note.plugins.get(*stage) != Some(*digest));
@@ -74,7 +77,18 @@ impl Worker {
                 }
                 None => {}
             }
-            self.tasks.insert(place.clone(), task);
+            match self.begin_states(start, task, &states) {
+                Ok(Some(task)) => drop(self.tasks.insert(place.clone(), task)),
+                Ok(None) => {}
+                Err(WorkerError::Source(SourceError::Retriable(why))) => {
+                    tracing::warn!("{place}: its states are not found yet: {why}");
+                    let places: Vec<Place> = starts.iter().map(|start| start.place.clone()).collect();
+                    self.tasks.retain(|place, _| !places.contains(place));
+                    self.forget_restoring(&places)?;
+                    return Ok(false);
+                }
+                Err(why) => return Err(why),
+            }
         }
         Ok(true)
     }

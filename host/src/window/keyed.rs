@@ -1,0 +1,133 @@
+//! The states of one partition and its clock, which go back together.
+
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+
+use super::clock::Clock;
+use super::session::Sessions;
+use super::spec::{Ends, Kind, WindowSpec};
+use crate::state::{Change, Entry, Store};
+
+/// The states of one partition, with what is derived from them.
+#[derive(Debug)]
+pub(super) struct Keyed {
+    /// Parts of windows by begin and key, or the sessions of each key.
+    pub store: Store,
+    /// How far the partition has got.
+    pub clock: Clock,
+    committed: Clock,
+    saved: Clock,
+    /// When each entry's sessions are to be looked at; an entry may have several, of which one is right.
+    pub timers: BinaryHeap<Reverse<(i64, Entry)>>,
+    /// No window closes, and no part goes, before the watermark has passed this; `None` where that has to be looked up.
+    pub next_close_us: Option<i64>,
+}
+
+impl Keyed {
+    /// No states yet.
+    pub(super) fn new(spec: &WindowSpec) -> Self {
+        let in_buckets = matches!(spec.kind, Kind::Fixed { .. });
+        Self {
+            store: Store::new(in_buckets),
+            clock: Clock::default(),
+            committed: Clock::default(),
+            saved: Clock::default(),
+            timers: BinaryHeap::new(),
+            next_close_us: None,
+        }
+    }
+
+    /// Makes this the point that [`Keyed::roll_back`] goes back to, without forgetting the last commit.
+    pub(super) fn save(&mut self) {
+        self.store.save();
+        self.saved.clone_from(&self.clock);
+    }
+
+    /// Undoes what happened since [`Keyed::save`].
+    pub(super) fn roll_back(&mut self, spec: &WindowSpec) {
+        self.clock.clone_from(&self.saved);
+        let timers = &mut self.timers;
+        self.store.roll_back(|store, entry| add_timer(timers, store, entry, spec));
+        self.next_close_us = None;
+    }
+
+    /// Makes this the state that an abort goes back to.
+    pub(super) fn commit(&mut self) {
+        self.store.commit();
+        self.committed.clone_from(&self.clock);
+    }
+
+    /// Undoes everything since the last commit.
+    pub(super) fn undo(&mut self, spec: &WindowSpec) {
+        self.clock.clone_from(&self.committed);
+        let timers = &mut self.timers;
+        self.store.undo(|store, entry| add_timer(timers, store, entry, spec));
+        self.next_close_us = None;
+    }
+
+    /// Forgets all states, which were sent on; the clock stays.
+    pub(super) fn clear_store(&mut self, spec: &WindowSpec) {
+        let in_buckets = matches!(spec.kind, Kind::Fixed { .. });
+        self.store = Store::new(in_buckets);
+        self.timers.clear();
+        self.next_close_us = None;
+    }
+
+    /// True where a commit has something to tell.
+    pub(super) fn is_changed(&self) -> bool {
+        self.store.is_changed() || self.clock != self.committed
+    }
+
+    /// Takes over what a changelog has; [`Keyed::loaded`] has to follow.
+    pub(super) fn load(&mut self, change: Change<'_>) {
+        self.store.load(change);
+    }
+
+    /// Ends loading, at this time.
+    pub(super) fn loaded(&mut self, clock: Clock, spec: &WindowSpec) {
+        self.clock = clock;
+        // What is touched from now on can be undone.
+        self.commit();
+        self.next_close_us = None;
+        self.timers.clear();
+        for entry in self.store.all() {
+            add_timer(&mut self.timers, &self.store, entry, spec);
+        }
+    }
+
+    /// When the first window closes, or the first part goes, of those that are there, after `watermark_us`.
+    pub(super) fn next_close(&mut self, watermark_us: i64, spec: &WindowSpec) -> i64 {
+        if let Some(next_us) = self.next_close_us {
+            return next_us;
+        }
+        let next_us = match spec.kind {
+            Kind::Session { .. } => self.timers.peek().map_or(i64::MAX, |timer| timer.0.0),
+            Kind::Fixed { size_us, every_us, offset_us, .. } => {
+                let of = |part_us| Ends::of((size_us, every_us), offset_us, part_us);
+                let next = |part_us| next_of(of(part_us), watermark_us, spec.reopen_us);
+                self.store.buckets().map(next).min().unwrap_or(i64::MAX)
+            }
+        };
+        self.next_close_us = Some(next_us);
+        next_us
+    }
+
+    /// Takes note of a part that was not there before.
+    pub(super) fn expect_close(&mut self, ends: Ends, spec: &WindowSpec) {
+        let next_us = next_of(ends, self.clock.watermark_us, spec.reopen_us);
+        self.next_close_us = self.next_close_us.map(|known_us| known_us.min(next_us));
+    }
+}
+
+/// When something is to be done about a part: a window closes, or the part goes.
+fn next_of(ends: Ends, watermark_us: i64, reopen_us: i64) -> i64 {
+    ends.first_after(watermark_us).unwrap_or(ends.last_us + reopen_us)
+}
+
+fn add_timer(timers: &mut BinaryHeap<Reverse<(i64, Entry)>>, store: &Store, entry: Entry, spec: &WindowSpec) {
+    if let Kind::Session { gap_us } = spec.kind
+        && let Some(at_us) = Sessions::of(store.value(entry)).next_timer(gap_us, spec.reopen_us)
+    {
+        timers.push(Reverse((at_us, entry)));
+    }
+}

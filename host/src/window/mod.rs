@@ -1,0 +1,42 @@
+//! Windows over event time: a stage that folds records into states by key and window, and emits rows when windows close.
+//!
+//! Everything here is a function of the records, in their order: which records are late, which windows close and with which
+//! rows does not depend on how the records were cut into batches. The wall clock comes in at one place, [`WindowStage::quiet`].
+//!
+//! | file | owns |
+//! | --- | --- |
+//! | `spec`, `plan` | where windows lie; what the stage is to do |
+//! | `clock` | event times, which of them are believed, and the watermark |
+//! | `stage` | records in, rows out |
+//! | `fixed`; `session`, `sessions` | windows of one size; windows as long as events follow each other |
+//! | `aggregate`, `functions` | what states are made of |
+//! | `rows` | keys, and rows as JSON |
+//! | `keyed`, `log` | states and clock together; what a commit tells of them |
+//! | `shuffle` | what passes between two levels |
+//! | `quiet` | what happens when no records come |
+
+mod aggregate;
+mod clock;
+mod fixed;
+mod functions;
+mod keyed;
+mod log;
+mod plan;
+mod quiet;
+mod rows;
+mod session;
+mod sessions;
+mod shuffle;
+mod spec;
+mod stage;
+
+pub use aggregate::Aggregate;
+pub use clock::Clock;
+pub use functions::Functions;
+pub use log::{LoadError, Meta, Reading, StateRows};
+pub use plan::{Role, WindowPlan};
+pub use spec::{Kind, WindowSpec};
+pub use stage::WindowStage;
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,288 @@
+//! The stage: records in, states kept, rows out when windows close.
+
+use std::sync::Arc;
+
+use super::aggregate::Aggregate;
+use super::clock::Mark;
+use super::keyed::Keyed;
+use super::plan::{LATE_OUTPUT, ROWS_OUTPUT, Role, WindowPlan};
+use super::rows::{self, Due};
+use super::shuffle::{self, Message};
+use super::spec::{Ends, Kind, floor};
+use crate::plugin::{Emitted, Rejection, StageError, StageInput, StageOutput, Verdict};
+use crate::record::{Cell, ColumnData};
+
+/// A stage that aggregates one partition's records over windows.
+#[derive(Debug)]
+pub struct WindowStage {
+    pub(super) plan: Arc<WindowPlan>,
+    pub(super) aggregate: Aggregate,
+    pub(super) keyed: Keyed,
+    pub(super) log: super::log::Log,
+    /// Rows that are due, in the order in which they leave.
+    pub(super) due: Due,
+    /// Scratch space.
+    pub(super) closing: Due,
+    pub(super) key: Vec<u8>,
+    pub(super) value: Vec<u8>,
+}
+
+/// What became of a record, or of a state that came from elsewhere.
+pub(super) enum Fate {
+    /// It is part of a state.
+    Folded,
+    /// All its windows were closed.
+    Late,
+    /// No state took it.
+    Rejected(String),
+}
+
+/// What is added to a state.
+#[derive(Clone, Copy)]
+pub(super) enum Piece<'a> {
+    /// A row of the stage's input.
+    Row(&'a StageInput<'a>, usize),
+    /// A state that was made elsewhere.
+    State(&'a [u8]),
+}
+
+impl WindowStage {
+    /// A stage without states.
+    pub fn new(plan: Arc<WindowPlan>, aggregate: Aggregate) -> Self {
+        let keyed = Keyed::new(&plan.spec);
+        let (due, closing) = (Due::default(), Due::default());
+        let log = super::log::Log::default();
+        Self { plan, aggregate, keyed, log, due, closing, key: Vec::new(), value: Vec::new() }
+    }
+
+    /// Takes rows, whose offsets these are, into states, and leaves what became of each, and the rows of windows that they
+    /// closed, in `out`. On an error nothing has happened.
+    pub fn run(&mut self, input: &StageInput<'_>, offsets: &[i64], out: &mut StageOutput) -> Result<(), StageError> {
+        let may_reject = self.aggregate.may_reject();
+        if may_reject {
+            self.keyed.save();
+        }
+        let mut rejected: Vec<(usize, String)> = Vec::new();
+        loop {
+            *out = StageOutput { verdicts: Vec::with_capacity(input.rows), ..StageOutput::default() };
+            let passed = match self.plan.role {
+                Role::Merge => self.merge_rows(input, offsets, out).map(|()| Vec::new()),
+                Role::Whole | Role::Partial => self.pass(input, offsets, &rejected, out),
+            };
+            match passed {
+                Ok(found) if found.is_empty() => return Ok(()),
+                // As if these rows had not been there: their time counts for nothing either.
+                Ok(found) => {
+                    self.keyed.roll_back(&self.plan.spec);
+                    rejected.extend(found);
+                    rejected.sort_unstable_by_key(|(row, _)| *row);
+                }
+                Err(why) => {
+                    self.keyed.roll_back(&self.plan.spec);
+                    return Err(why);
+                }
+            }
+        }
+    }
+
+    /// Goes through the rows without those that were rejected; returns those that are to be, too.
+    fn pass(
+        &mut self,
+        input: &StageInput<'_>,
+        offsets: &[i64],
+        rejected: &[(usize, String)],
+        out: &mut StageOutput,
+    ) -> Result<Vec<(usize, String)>, StageError> {
+        let mut found = Vec::new();
+        let mut rejected = rejected.iter().peekable();
+        for row in 0..input.rows {
+            if let Some((_, why)) = rejected.next_if(|(at, _)| *at == row) {
+                reject(out, row, "state_too_large", why.clone());
+                continue;
+            }
+            let Some(event_us) = self.admit(input, row, out) else { continue };
+            let fate = self.fold((event_us, event_us), Piece::Row(input, row))?;
+            match fate {
+                Fate::Folded => out.verdicts.push(if self.plan.forward { Verdict::Forward } else { Verdict::Fold }),
+                Fate::Late => self.late(event_us, input, row, out),
+                Fate::Rejected(why) => {
+                    out.verdicts.push(Verdict::Drop);
+                    found.push((row, why));
+                    continue;
+                }
+            }
+            let before_us = self.keyed.clock.watermark_us;
+            if self.keyed.clock.advance(event_us, &self.plan.spec) {
+                self.moved(before_us)?;
+            }
+            self.emit(row as u32, offsets[row].wrapping_add(1) * 2, &mut out.emitted);
+        }
+        Ok(found)
+    }
+
+    /// The row's event time, with its key in `self.key`; `None` where it was rejected.
+    fn admit(&mut self, input: &StageInput<'_>, row: usize, out: &mut StageOutput) -> Option<i64> {
+        let stamp_ms = input.timestamps_ms.map_or(-1, |times| times[row]);
+        let event_us = match self.plan.time_column.map(|column| &input.columns[column]) {
+            Some(column) => match &column.data {
+                ColumnData::Int64(values) if column.cells[row] == Cell::Valid => values[row],
+                _ => -1,
+            },
+            None if stamp_ms < 0 => {
+                reject(out, row, "no_event_time", "the record has no timestamp".to_owned());
+                return None;
+            }
+            None => stamp_ms.saturating_mul(1_000),
+        };
+        // A record's own time can't vouch for itself.
+        let stamp_ms = if self.plan.time_column.is_some() { stamp_ms } else { -1 };
+        self.key.clear();
+        let judged = self.keyed.clock.judge(event_us, stamp_ms, &self.plan.spec);
+        let keys = &input.columns[..self.plan.key_names.len()];
+        match judged.and_then(|()| rows::push_key(keys, row, &mut self.key)) {
+            Ok(()) => Some(event_us),
+            Err((code, detail)) => {
+                reject(out, row, code, detail);
+                None
+            }
+        }
+    }
+
+    /// Adds a piece whose events lie between two times to the state of the key in `self.key`.
+    fn fold(&mut self, times_us: (i64, i64), piece: Piece<'_>) -> Result<Fate, StageError> {
+        match self.plan.spec.kind {
+            Kind::Fixed { size_us, every_us, part_us, offset_us } => {
+                let part_us = floor(times_us.0, part_us, offset_us);
+                self.fold_part(part_us, Ends::of((size_us, every_us), offset_us, part_us), piece)
+            }
+            Kind::Session { gap_us } => self.fold_session(times_us, gap_us, piece),
+        }
+    }
+
+    /// A row that came too late for all its windows.
+    fn late(&self, event_us: i64, input: &StageInput<'_>, row: usize, out: &mut StageOutput) {
+        let watermark_us = self.keyed.clock.watermark_us;
+        if !self.plan.late_output {
+            let (event, watermark) = (super::clock::show(event_us), super::clock::show(watermark_us));
+            let detail = format!("the event time {event} came when all before {watermark} was closed");
+            return reject(out, row, "late", detail);
+        }
+        out.verdicts.push(Verdict::Late);
+        let key = input.keys.and_then(|keys| keys.get(row));
+        let value = input.values.and_then(|values| values.get(row));
+        push_emitted(&mut out.emitted, (LATE_OUTPUT, row as u32), key, value);
+    }
+
+    /// Merges states that other partitions sent, and hears how far these have got.
+    fn merge_rows(&mut self, input: &StageInput<'_>, offsets: &[i64], out: &mut StageOutput) -> Result<(), StageError> {
+        for row in 0..input.rows {
+            let value = input.values.and_then(|values| values.get(row));
+            let before_us = self.keyed.clock.watermark_us;
+            match value.and_then(shuffle::read) {
+                Some(Message::Mark { partition, partitions, mark }) => {
+                    out.verdicts.push(Verdict::Drop);
+                    if self.keyed.clock.hear(partition, partitions, mark) {
+                        self.moved(before_us)?;
+                    }
+                }
+                Some(Message::Part { bucket, first_end_us, value }) => {
+                    self.key.clear();
+                    self.key.extend_from_slice(input.keys.and_then(|keys| keys.get(row)).unwrap_or_default());
+                    if first_end_us != i64::MIN {
+                        rows::push_later(&mut self.key, first_end_us);
+                    }
+                    self.merge_part(bucket, value, row, out)?;
+                }
+                None => reject(out, row, "unreadable", "no state that this stage has written".to_owned()),
+            }
+            self.emit(row as u32, offsets[row].wrapping_add(1) * 2, &mut out.emitted);
+        }
+        Ok(())
+    }
+
+    /// Adds a state that came from another partition; a state of sessions may hold several.
+    fn merge_part(&mut self, bucket: i64, value: &[u8], row: usize, out: &mut StageOutput) -> Result<(), StageError> {
+        let mut late = 0;
+        let mut add = |stage: &mut Self, times_us, state: &[u8]| -> Result<bool, StageError> {
+            if !stage.aggregate.fits(state) {
+                return Ok(false);
+            }
+            late += usize::from(matches!(stage.fold(times_us, Piece::State(state))?, Fate::Late));
+            Ok(true)
+        };
+        let mut readable = true;
+        match self.plan.spec.kind {
+            Kind::Fixed { .. } => readable = add(self, (bucket, bucket), value)?,
+            Kind::Session { .. } => {
+                for session in super::session::Sessions::of(value).iter() {
+                    readable &= add(self, (session.first_us, session.last_us), &value[session.state.clone()])?;
+                }
+            }
+        }
+        match (readable, late) {
+            (true, 0) => out.verdicts.push(Verdict::Fold),
+            (false, _) => reject(out, row, "unreadable", "a state that this stage can't read".to_owned()),
+            (true, _) => {
+                let watermark = super::clock::show(self.keyed.clock.watermark_us);
+                let detail = format!("a state of records that came when all before {watermark} was closed");
+                reject(out, row, "late", detail);
+            }
+        }
+        Ok(())
+    }
+
+    /// The watermark has moved from `before_us`: closes what is due, and shows what is open where that is asked for.
+    pub(super) fn moved(&mut self, before_us: i64) -> Result<(), StageError> {
+        if self.plan.role == Role::Partial {
+            return Ok(());
+        }
+        let watermark_us = self.keyed.clock.watermark_us;
+        if watermark_us >= self.keyed.next_close(before_us, &self.plan.spec) {
+            self.close(before_us)?;
+        }
+        if let Some(early_us) = self.plan.spec.early_us
+            && before_us != i64::MIN
+            && floor(before_us, early_us, 0) != floor(watermark_us, early_us, 0)
+        {
+            self.show_open()?;
+        }
+        Ok(())
+    }
+
+    /// Moves the rows that are due to the output, as made by the input's `row`.
+    pub(super) fn emit(&mut self, row: u32, version: i64, to: &mut Emitted) {
+        if self.due.is_empty() {
+            return;
+        }
+        let version = self.plan.spec.has_versions.then_some(version);
+        for at in 0..self.due.len() {
+            let values = &mut to.values;
+            rows::push_head(&self.plan.key_names, &self.due, at, version, &mut values.packed.data);
+            let window_us = self.due.ends_us[at] - self.due.starts_us[at];
+            self.aggregate.push_columns(&self.due.states, at, window_us, &mut values.packed.data);
+            values.packed.data.push(b'}');
+            values.end_row();
+            to.keys.push(rows::record_key(self.due.keys.get(at)).as_deref());
+            to.output.push(ROWS_OUTPUT);
+            to.row.push(row);
+        }
+        self.due.clear();
+    }
+
+    /// What the partition says of itself to those who merge its states.
+    pub(super) fn mark(&self) -> Mark {
+        Mark { watermark_us: self.keyed.clock.watermark_us, idle: self.keyed.clock.idle }
+    }
+}
+
+fn push_emitted(to: &mut Emitted, (output, row): (u32, u32), key: Option<&[u8]>, value: Option<&[u8]>) {
+    to.output.push(output);
+    to.row.push(row);
+    to.keys.push(key);
+    to.values.push(value);
+}
+
+fn reject(out: &mut StageOutput, row: usize, code: &str, detail: String) {
+    out.verdicts.push(Verdict::Reject);
+    out.rejections.push(Rejection { row, code: code.to_owned(), detail, fault: None });
+}

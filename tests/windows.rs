@@ -1,0 +1,9 @@
+//! Promise: windows hold every record once, whatever is killed, at one level and over two; what can't be believed or comes too
+//! late is a dead letter that says so.
+
+mod harness;
+
+#[path = "windows/bad.rs"]
+mod bad;
+#[path = "windows/chaos.rs"]
+mod chaos;

@@ -1,0 +1,117 @@
+//! Records that no window can take, and definitions that make no sense.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::process::Command;
+
+use serde_json::Value;
+
+use crate::harness::process::folder;
+
+fn run(folder: &Path, window: &str, records: &str) -> (bool, String) {
+    let pipeline = format!(
+        "pipeline: bad\nsource: {{files: {{paths: [in.ndjson]}}}}\n\
+         stages: [{{name: w, window: {{{window}}}}}]\n\
+         outputs: {{main: {{file: {{path: out.ndjson}}}}, late: {{file: {{path: late.ndjson}}}}}}\n\
+         dead_letters: {{to: {{file: {{path: dead.ndjson}}}}}}\n"
+    );
+    std::fs::write(folder.join("p.yaml"), pipeline).expect("a config");
+    std::fs::write(folder.join("in.ndjson"), records).expect("records");
+    let file = folder.join("p.yaml");
+    let output = Command::new(env!("CARGO_BIN_EXE_millstream")).arg("run").arg(file).output().expect("millstream runs");
+    (output.status.success(), String::from_utf8_lossy(&output.stderr).into_owned())
+}
+
+fn lines(folder: &Path, name: &str) -> Vec<Value> {
+    let text = std::fs::read_to_string(folder.join(name)).unwrap_or_default();
+    text.lines().map(|line| serde_json::from_str(line).expect("a line is JSON")).collect()
+}
+
+const COUNTS: &str = "time: {field: /t, encoding: epoch_s}, key: [/k], tumbling: 1m, disorder: 5s, max_jump: 1d, \
+                      aggregate: {n: count, sum: {sum: /v}}, output: main";
+
+#[test]
+fn what_no_window_can_take_is_a_dead_letter_that_says_why() {
+    let folder = folder("windows-bad");
+    let base = 1_700_000_000_i64;
+    let records = [
+        format!(r#"{{"t":{base},"k":"a","v":1}}"#),
+        format!(r#"{{"t":{},"k":"a","v":2}}"#, base + 1),
+        r#"{"k":"a","v":1}"#.to_owned(),
+        r#"{"t":"yesterday","k":"a"}"#.to_owned(),
+        r#"{"t":-5,"k":"a"}"#.to_owned(),
+        format!(r#"{{"t":{},"k":"a"}}"#, base * 1_000),
+        r#"{"t":4070908800,"k":"a"}"#.to_owned(),
+        r#"{"t":9223372036854775807,"k":"a"}"#.to_owned(),
+        format!(r#"{{"t":{},"k":"a"}}"#, base - 86_400),
+        format!(r#"{{"t":{base},"k":{{"nested":1}}}}"#),
+        format!(r#"{{"t":{base},"k":"{}"}}"#, "x".repeat(5_000)),
+        format!(r#"{{"t":{base},"k":"a","v":"no number"}}"#),
+        format!(r#"{{"t":{},"k":"a","v":4}}"#, base + 2),
+    ];
+    let (done, said) = run(&folder, COUNTS, &records.join("\n"));
+    assert!(done, "{said}");
+    let reason = |dead: &Value, name: &str| dead["reason"][name].as_str().unwrap_or_default().to_owned();
+    let dead = lines(&folder, "dead.ndjson");
+    let codes: Vec<String> = dead.iter().map(|dead| reason(dead, "code")).collect();
+    let expected = [
+        "missing_field",
+        "wrong_type",
+        "event_time_negative",
+        "event_time_unit",
+        "event_time_in_future",
+        "wrong_type",
+        "late",
+        "key_not_scalar",
+        "key_too_large",
+        "wrong_type",
+    ];
+    assert_eq!(codes, expected, "{dead:#?}");
+    let why = reason(&dead[3], "message");
+    assert!(why.contains("a unit 1000 times as small"), "{why}");
+    let rows = lines(&folder, "out.ndjson");
+    assert_eq!(rows.len(), 1, "{rows:?}");
+    assert_eq!((&rows[0]["n"], &rows[0]["sum"], &rows[0]["k"]), (&3.into(), &7.into(), &"a".into()));
+    assert!(said.contains("folded=3"), "{said}");
+}
+
+#[test]
+fn late_records_can_have_an_output_of_their_own() {
+    let folder = folder("windows-late");
+    let records = [r#"{"t":1000,"k":"a","v":1}"#, r#"{"t":2000,"k":"a","v":1}"#, r#"{"t":1001,"k":"a","v":9}"#];
+    let (done, said) = run(&folder, &format!("{COUNTS}, late: {{output: late}}"), &records.join("\n"));
+    assert!(done, "{said}");
+    let late = lines(&folder, "late.ndjson");
+    assert_eq!(late.len(), 1, "{late:?}");
+    assert_eq!(late[0]["v"], 9);
+    assert!(said.contains("late=1"), "{said}");
+    assert_eq!(lines(&folder, "out.ndjson").len(), 2);
+}
+
+#[test]
+fn a_definition_that_makes_no_sense_is_refused_with_its_place() {
+    let folder = folder("windows-refused");
+    let refused: BTreeMap<&str, &str> = [
+        (
+            "time: {field: /t, encoding: epoch_s}, aggregate: {n: count}, output: main",
+            "exactly one of tumbling, hopping or session",
+        ),
+        ("time: now, tumbling: 1m, aggregate: {n: count}, output: main", "`record`, or {field"),
+        ("time: record, tumbling: 1m, aggregate: {}, output: main", "1 to 64 columns"),
+        ("time: record, tumbling: 1m, aggregate: {window_end: count}, output: main", "can't be a column"),
+        ("time: record, tumbling: 1m, aggregate: {n: median}, output: main", "expected count"),
+        ("time: record, tumbling: 1m, aggregate: {n: count}, output: nowhere", "there is main or late"),
+        ("time: record, hopping: {size: 1m, every: 2m}, aggregate: {n: count}, output: main", "would be in none"),
+        ("time: record, hopping: {size: 30d, every: 1s}, aggregate: {n: count}, output: main", "at most 1440"),
+        ("time: record, session: 5m, offset: 1m, aggregate: {n: count}, output: main", "has no offset"),
+        (
+            "time: record, key: [/a/id, /b/id], tumbling: 1m, aggregate: {n: count}, output: main",
+            "two fields are called `id`",
+        ),
+    ]
+    .into();
+    for (window, words) in refused {
+        let (done, said) = run(&folder, window, "");
+        assert!(!done && said.contains(words), "{window}: {said}");
+    }
+}
