@@ -12,7 +12,7 @@ use crate::workspace::{WASM_TARGET, Workspace, read, run as run_command};
 
 /// Where crates of guests are looked for: those that ship, and those that the tests misuse.
 const SHIPPED: &str = "plugins";
-const HOSTILE: &str = "tests/hostile";
+const HOSTILE: [&str; 2] = ["tests/hostile", "tests/hostile/aggregate"];
 
 /// Builds all guests and says where they lie.
 pub(crate) fn run(workspace: &Workspace) -> Result<ExitCode> {
@@ -57,7 +57,7 @@ fn collect(workspace: &Workspace, packages: &[String]) -> Result<Vec<PathBuf>> {
 
 /// The packages of the workspace that make a guest: a `cdylib` in one of the guests' folders.
 fn packages(root: &Path) -> Result<Vec<String>> {
-    let mut manifests: Vec<PathBuf> = vec![root.join(HOSTILE).join("Cargo.toml")];
+    let mut manifests: Vec<PathBuf> = HOSTILE.iter().map(|folder| root.join(folder).join("Cargo.toml")).collect();
     for entry in fs::read_dir(root.join(SHIPPED)).context("can't list plugins/")? {
         manifests.push(entry?.path().join("Cargo.toml"));
     }

@@ -82,6 +82,19 @@ pub(super) struct Descriptor {
     pub(super) tombstones: bool,
 }
 
+#[derive(ComponentType, Lift, Debug)]
+#[component(record)]
+pub(super) struct AggregateDescriptor {
+    pub(super) name: String,
+    pub(super) version: String,
+    pub(super) reads: Vec<Field>,
+    pub(super) writes: Vec<Field>,
+    #[component(name = "state-version")]
+    pub(super) state_version: u32,
+    #[component(name = "migrates-from")]
+    pub(super) migrates_from: Vec<u32>,
+}
+
 #[derive(ComponentType, Lower, Clone, Copy, Debug)]
 #[component(record)]
 pub(super) struct PackedIn<'a> {
@@ -136,6 +149,16 @@ pub(super) struct Batch<'a> {
     pub(super) headers: Option<HeadersIn<'a>>,
     #[component(name = "timestamps-ms")]
     pub(super) timestamps_ms: Option<&'a [i64]>,
+}
+
+#[derive(ComponentType, Lower, Clone, Copy, Debug)]
+#[component(record)]
+pub(super) struct WindowsIn<'a> {
+    #[component(name = "starts-us")]
+    pub(super) starts_us: &'a [i64],
+    #[component(name = "ends-us")]
+    pub(super) ends_us: &'a [i64],
+    pub(super) keys: PackedIn<'a>,
 }
 
 #[derive(ComponentType, Lift, Clone, Debug, Default)]
@@ -221,7 +244,26 @@ pub(super) struct Processed {
     pub(super) emitted: Option<Emitted>,
 }
 
+#[derive(ComponentType, Lift, Clone, Debug, Default)]
+#[component(record)]
+pub(super) struct Folded {
+    pub(super) states: OptionalBytes,
+    pub(super) rejections: Vec<Rejection>,
+}
+
+#[derive(ComponentType, Lift, Clone, Debug, Default)]
+#[component(record)]
+pub(super) struct Finished {
+    pub(super) writes: Vec<Write>,
+}
+
 impl Packed {
+    /// The bytes of a row. The ends were checked.
+    pub(super) fn get(&self, row: usize) -> &[u8] {
+        let start = if row == 0 { 0 } else { self.ends[row - 1] as usize };
+        &self.data[start..self.ends[row] as usize]
+    }
+
     fn bytes(&self) -> usize {
         size_of_val(&self.ends[..]) + self.data.len()
     }
@@ -242,6 +284,25 @@ impl OptionalBytes {
     fn bytes(&self) -> usize {
         self.valid.len() + self.bytes.bytes()
     }
+
+    /// The bytes of a row that is not null. Bitmap and ends were checked.
+    pub(super) fn get(&self, row: usize) -> Option<&[u8]> {
+        let valid = self.valid.get(row / 8).is_none_or(|bits| bits & (1 << (row % 8)) != 0);
+        valid.then(|| self.bytes.get(row))
+    }
+}
+
+impl Write {
+    fn bytes(&self) -> usize {
+        self.ops.len() + self.data.bytes()
+    }
+}
+
+impl Finished {
+    /// Bytes of all its lists of one entry a row.
+    pub(super) fn bytes(&self) -> usize {
+        self.writes.iter().map(Write::bytes).sum()
+    }
 }
 
 impl Processed {
@@ -254,7 +315,7 @@ impl Processed {
         let rejection = |rejection: &Rejection| size_of::<Rejection>() + rejection.code.len() + rejection.detail.len();
         self.verdicts.len()
             + self.rejections.iter().map(rejection).sum::<usize>()
-            + self.writes.iter().map(|write| write.ops.len() + write.data.bytes()).sum::<usize>()
+            + self.writes.iter().map(Write::bytes).sum::<usize>()
             + raw(&self.key)
             + raw(&self.value)
             + self.headers.as_ref().map_or(0, headers)

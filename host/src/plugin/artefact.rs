@@ -11,10 +11,10 @@ use wasmtime::component::{
 use wasmtime::{Engine, StoreContextMut};
 
 use super::engine::{MEMORIES, Shared, TABLES};
-use super::fault::cut;
+use super::fault::{Fault, cut};
 use super::instance::{Instance, Meter, State};
 use super::log::{LogGate, harmless};
-use super::{Descriptor, Limits, PluginError, StageError, abi, descriptor, wrap};
+use super::{AggregateDescriptor, Descriptor, Limits, PluginError, StageError, World, abi, descriptor, wrap};
 
 /// Fuel that a call of `host.log` takes from a suspect, whatever it logs.
 const LOG_FUEL: u64 = 1_000;
@@ -79,16 +79,63 @@ impl Plugin {
         self.inner.judge.slot.lock().unwrap_or_else(PoisonError::into_inner).is_some()
     }
 
+    /// The world of the contract that it implements.
+    pub fn world(&self) -> World {
+        self.inner.fast.functions.world()
+    }
+
     /// Asks the plugin what it reads and writes under this configuration (JSON text), and checks the answer.
     pub fn describe(&self, config_json: &str, limits: &Limits) -> Result<Descriptor, PluginError> {
+        self.is_of(World::Transform)?;
         self.check_limits(limits)?;
+        let described = self.said(|instance| instance.describe(config_json), limits)?;
+        descriptor::check(described).map_err(|reason| self.wrongly(reason))
+    }
+
+    /// The same of an aggregate.
+    pub fn describe_aggregate(&self, config_json: &str, limits: &Limits) -> Result<AggregateDescriptor, PluginError> {
+        self.is_of(World::Aggregate)?;
+        self.check_limits(limits)?;
+        self.check_state_limit(limits)?;
+        let described = self.said(|instance| instance.describe_aggregate(config_json), limits)?;
+        descriptor::check_aggregate(described).map_err(|reason| self.wrongly(reason))
+    }
+
+    /// What `describe` said to a fresh instance.
+    fn said<D>(
+        &self,
+        describe: impl FnOnce(&mut Instance) -> Result<Result<D, String>, Fault>,
+        limits: &Limits,
+    ) -> Result<D, PluginError> {
         let log = Arc::new(LogGate::new(self.name()));
         let mut instance = Instance::new(self.name(), self.fast(), limits, Some(log))?;
-        let described = instance
-            .describe(config_json)
+        describe(&mut instance)
             .map_err(|fault| fault.at_start(self.name()))?
-            .map_err(|message| PluginError::Config { name: self.name().to_owned(), message })?;
-        descriptor::check(described).map_err(|reason| PluginError::Descriptor { name: self.name().to_owned(), reason })
+            .map_err(|message| PluginError::Config { name: self.name().to_owned(), message })
+    }
+
+    fn wrongly(&self, reason: String) -> PluginError {
+        PluginError::Descriptor { name: self.name().to_owned(), reason }
+    }
+
+    /// Refuses a plugin of another world.
+    fn is_of(&self, wanted: World) -> Result<(), PluginError> {
+        let found = self.world();
+        if found == wanted { Ok(()) } else { Err(PluginError::World { name: self.name().to_owned(), wanted, found }) }
+    }
+
+    /// Refuses states that a call could not hold a few of.
+    fn check_state_limit(&self, limits: &Limits) -> Result<(), PluginError> {
+        let most = (limits.memory_bytes / 8).min(limits.output_bytes / 2);
+        if (1..=most).contains(&limits.state_bytes) {
+            return Ok(());
+        }
+        Err(PluginError::Limits(format!(
+            "plugin `{}`: `state_bytes` is {}, and must be from 1 to {most}: an eighth of its memory, and half of its \
+             output",
+            self.name(),
+            limits.state_bytes
+        )))
     }
 
     /// Refuses limits that the runtime can't keep.
@@ -190,7 +237,35 @@ pub(super) struct Artefact {
     pub(super) pre: InstancePre<State>,
     pub(super) describe: ComponentExportIndex,
     pub(super) start: ComponentExportIndex,
-    pub(super) process: ComponentExportIndex,
+    pub(super) functions: Functions<ComponentExportIndex>,
+}
+
+/// The functions that a plugin's world has beside `describe` and `start`: where they are, or they themselves.
+#[derive(Clone, Copy)]
+pub(super) enum Functions<F> {
+    Transform { process: F },
+    Aggregate { fold: F, merge: F, finish: F, migrate: F },
+}
+
+impl<F> Functions<F> {
+    fn world(&self) -> World {
+        match self {
+            Self::Transform { .. } => World::Transform,
+            Self::Aggregate { .. } => World::Aggregate,
+        }
+    }
+
+    pub(super) fn try_map<G, E>(&self, mut map: impl FnMut(&F) -> Result<G, E>) -> Result<Functions<G>, E> {
+        Ok(match self {
+            Self::Transform { process } => Functions::Transform { process: map(process)? },
+            Self::Aggregate { fold, merge, finish, migrate } => Functions::Aggregate {
+                fold: map(fold)?,
+                merge: map(merge)?,
+                finish: map(finish)?,
+                migrate: map(migrate)?,
+            },
+        })
+    }
 }
 
 impl Artefact {
@@ -198,14 +273,33 @@ impl Artefact {
         wrap::check_imports(component, name)?;
         check_size(component, memory_bytes)
             .map_err(|reason| PluginError::NotAPlugin { name: name.to_owned(), reason })?;
-        let describe = export::<(&str,), (Result<abi::Descriptor, String>,)>(component, "describe", name)?;
+        let (describe, functions) = functions(component, name)?;
         let start = export::<(&str,), (Result<(), String>,)>(component, "start", name)?;
-        let process = export::<(abi::Batch<'_>,), (abi::Processed,)>(component, "process", name)?;
         let pre = linker(component.engine(), meter)
             .and_then(|linker| linker.instantiate_pre(component))
             .map_err(|error| PluginError::Export { name: name.to_owned(), reason: format!("{error:#}") })?;
-        Ok(Self { engine: component.engine().clone(), meter, pre, describe, start, process })
+        Ok(Self { engine: component.engine().clone(), meter, pre, describe, start, functions })
     }
+}
+
+/// `describe` and the functions of the component's world, which is known by the names that it exports.
+fn functions(
+    component: &Component,
+    name: &str,
+) -> Result<(ComponentExportIndex, Functions<ComponentExportIndex>), PluginError> {
+    type Bytes<'a> = abi::OptionalBytesIn<'a>;
+    type Packed<'a> = abi::PackedIn<'a>;
+    if component.get_export(None, "fold").is_none() {
+        let describe = export::<(&str,), (Result<abi::Descriptor, String>,)>(component, "describe", name)?;
+        let process = export::<(abi::Batch<'_>,), (abi::Processed,)>(component, "process", name)?;
+        return Ok((describe, Functions::Transform { process }));
+    }
+    let describe = export::<(&str,), (Result<abi::AggregateDescriptor, String>,)>(component, "describe", name)?;
+    let fold = export::<(abi::Batch<'_>, &[u32], Bytes<'_>), (abi::Folded,)>(component, "fold", name)?;
+    let merge = export::<(Packed<'_>, Packed<'_>), (abi::Packed,)>(component, "merge", name)?;
+    let finish = export::<(abi::WindowsIn<'_>, Packed<'_>), (abi::Finished,)>(component, "finish", name)?;
+    let migrate = export::<(u32, Packed<'_>), (Result<abi::Packed, String>,)>(component, "migrate", name)?;
+    Ok((describe, Functions::Aggregate { fold, merge, finish, migrate }))
 }
 
 /// The index of an exported function of the type that the contract gives it.

@@ -4,7 +4,7 @@
 //! are well formed but do not fit their record (a NaN, JSON text that is none) are left to the splice, row by row.
 
 use super::abi::{self, ColumnData, Packed, Processed};
-use super::{Descriptor, MAIN_OUTPUT, SAME_ROUTE};
+use super::{Descriptor, MAIN_OUTPUT, SAME_ROUTE, WriteField};
 use crate::record::ColumnType;
 
 /// Bytes of a rejection's code.
@@ -23,7 +23,7 @@ impl Call<'_> {
     /// Checks what a call returned.
     pub(super) fn check(&self, processed: &Processed) -> Checked {
         self.verdicts(processed)?;
-        self.writes(&processed.writes)?;
+        writes(&processed.writes, &self.descriptor.writes, self.rows)?;
         let may = self.descriptor.raw_writes;
         self.raw_write("key", may.key, processed.key.as_ref())?;
         self.raw_write("value", may.value, processed.value.as_ref())?;
@@ -43,52 +43,15 @@ impl Call<'_> {
         for rejection in &processed.rejections {
             let in_place = rejected.next() == Some(rejection.row as usize);
             rule(in_place, || format!("a rejection of row {} that does not match the verdicts", rejection.row))?;
-            rule(is_code(&rejection.code), || {
-                format!("a rejection's code that is not 1 to {CODE_BYTES} characters of a-z, 0-9 and _")
-            })?;
+            code(&rejection.code)?;
         }
         rule(rejected.next().is_none(), || "fewer rejections than verdicts say".into())
-    }
-
-    fn writes(&self, writes: &[abi::Write]) -> Checked {
-        let fields = &self.descriptor.writes;
-        rule(writes.len() <= fields.len(), || format!("{} writes to {} fields", writes.len(), fields.len()))?;
-        // At most 256 fields, and rarely more than a few.
-        for (i, write) in writes.iter().enumerate() {
-            let index = write.field;
-            let field = fields.get(index as usize).ok_or_else(|| format!("a write to field {index}, which is none"))?;
-            let first = !writes[..i].iter().any(|other| other.field == index);
-            rule(first, || format!("two writes to `{}`", field.path))?;
-            self.ops(&write.ops, 3).map_err(|what| format!("{what} for `{}`", field.path))?;
-            self.data(&write.data, field.ty).map_err(|what| format!("{what} for `{}`", field.path))?;
-        }
-        Ok(())
-    }
-
-    fn ops(&self, ops: &[u8], most: u8) -> Checked {
-        rule(ops.is_empty() || ops.len() == self.rows, || format!("{} ops for {} rows", ops.len(), self.rows))?;
-        rule(ops.iter().all(|&op| op <= most), || format!("an op above {most}"))
-    }
-
-    fn data(&self, data: &ColumnData, ty: ColumnType) -> Checked {
-        let count = |found: usize| rule(found == self.rows, || format!("{found} values for {} rows", self.rows));
-        match (data, ty) {
-            (ColumnData::Booleans(bits), ColumnType::Bool) => bitmap(bits, self.rows),
-            (ColumnData::Int64s(values), ColumnType::Int64 | ColumnType::Timestamp(_)) => count(values.len()),
-            (ColumnData::Float64s(values), ColumnType::Float64) => count(values.len()),
-            (ColumnData::Packed(packed_data), ColumnType::Bytes) => packed(packed_data, self.rows),
-            (ColumnData::Packed(packed_data), ColumnType::Text | ColumnType::Decimal | ColumnType::Json) => {
-                packed(packed_data, self.rows)?;
-                texts(packed_data)
-            }
-            _ => Err("values of another type".into()),
-        }
     }
 
     fn raw_write(&self, part: &str, allowed: bool, write: Option<&abi::RawWrite>) -> Checked {
         let Some(write) = write else { return Ok(()) };
         rule(allowed, || format!("a {part}, which it does not declare to write"))?;
-        self.ops(&write.ops, 2)
+        ops(&write.ops, 2, self.rows)
             .and_then(|()| packed(&write.bytes, self.rows))
             .map_err(|what| format!("{what} for the {part}"))
     }
@@ -136,13 +99,67 @@ impl Call<'_> {
     }
 }
 
+/// Checks what `fold` returned for `rows` rows of `groups` groups.
+pub(super) fn folded(folded: &abi::Folded, rows: usize, groups: usize) -> Checked {
+    optional_bytes(&folded.states, groups).map_err(|what| format!("{what} in the states"))?;
+    let mut next = 0;
+    for rejection in &folded.rejections {
+        let row = rejection.row as usize;
+        rule((next..rows).contains(&row), || format!("a rejection of row {row}, which is none or out of order"))?;
+        code(&rejection.code)?;
+        next = row + 1;
+    }
+    Ok(())
+}
+
+/// Checks what `merge` or `migrate` returned for `count` states.
+pub(super) fn states(states: &Packed, count: usize) -> Checked {
+    packed(states, count).map_err(|what| format!("{what} in the states"))
+}
+
+/// Checks values for `fields` in `rows` rows.
+pub(super) fn writes(writes: &[abi::Write], fields: &[WriteField], rows: usize) -> Checked {
+    rule(writes.len() <= fields.len(), || format!("{} writes to {} fields", writes.len(), fields.len()))?;
+    // At most 256 fields, and rarely more than a few.
+    for (i, write) in writes.iter().enumerate() {
+        let index = write.field;
+        let field = fields.get(index as usize).ok_or_else(|| format!("a write to field {index}, which is none"))?;
+        let first = !writes[..i].iter().any(|other| other.field == index);
+        rule(first, || format!("two writes to `{}`", field.path))?;
+        ops(&write.ops, 3, rows).map_err(|what| format!("{what} for `{}`", field.path))?;
+        data(&write.data, field.ty, rows).map_err(|what| format!("{what} for `{}`", field.path))?;
+    }
+    Ok(())
+}
+
+fn ops(ops: &[u8], most: u8, rows: usize) -> Checked {
+    rule(ops.is_empty() || ops.len() == rows, || format!("{} ops for {rows} rows", ops.len()))?;
+    rule(ops.iter().all(|&op| op <= most), || format!("an op above {most}"))
+}
+
+fn data(data: &ColumnData, ty: ColumnType, rows: usize) -> Checked {
+    let count = |found: usize| rule(found == rows, || format!("{found} values for {rows} rows"));
+    match (data, ty) {
+        (ColumnData::Booleans(bits), ColumnType::Bool) => bitmap(bits, rows),
+        (ColumnData::Int64s(values), ColumnType::Int64 | ColumnType::Timestamp(_)) => count(values.len()),
+        (ColumnData::Float64s(values), ColumnType::Float64) => count(values.len()),
+        (ColumnData::Packed(packed_data), ColumnType::Bytes) => packed(packed_data, rows),
+        (ColumnData::Packed(packed_data), ColumnType::Text | ColumnType::Decimal | ColumnType::Json) => {
+            packed(packed_data, rows)?;
+            texts(packed_data)
+        }
+        _ => Err("values of another type".into()),
+    }
+}
+
 fn rule(kept: bool, broken: impl FnOnce() -> String) -> Checked {
     if kept { Ok(()) } else { Err(broken()) }
 }
 
-fn is_code(code: &str) -> bool {
+fn code(code: &str) -> Checked {
     let allowed = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_';
-    (1..=CODE_BYTES).contains(&code.len()) && code.bytes().all(allowed)
+    let kept = (1..=CODE_BYTES).contains(&code.len()) && code.bytes().all(allowed);
+    rule(kept, || format!("a rejection's code that is not 1 to {CODE_BYTES} characters of a-z, 0-9 and _"))
 }
 
 fn bitmap(bits: &[u8], rows: usize) -> Checked {

@@ -1,5 +1,8 @@
 //! What a plugin says of itself, checked.
 
+use std::fmt::Display;
+use std::hash::Hash;
+
 use super::abi;
 use crate::record::{ColumnType, TimestampEncoding};
 
@@ -8,6 +11,7 @@ const FIELDS: usize = 256;
 const OUTPUTS: usize = 64;
 const NAME_BYTES: usize = 64;
 const PATH_BYTES: usize = 1024;
+const OLD_VERSIONS: usize = 64;
 
 /// What a plugin reads and writes under one configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -28,6 +32,23 @@ pub struct Descriptor {
     pub raw_writes: Parts,
     /// True where it wants tombstones too.
     pub tombstones: bool,
+}
+
+/// What an aggregate reads and writes under one configuration, and which states it knows.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AggregateDescriptor {
+    /// The plugin's name: `[a-z0-9_-]`, at most 64 bytes.
+    pub name: String,
+    /// Its version, as it likes; printable ASCII, at most 64 bytes.
+    pub version: String,
+    /// The fields that it folds, in the order of the columns.
+    pub reads: Vec<ReadField>,
+    /// The fields of the rows that it makes; each path is a JSON Pointer of one level.
+    pub writes: Vec<WriteField>,
+    /// The version of its states.
+    pub state_version: u32,
+    /// The older versions that it migrates.
+    pub migrates_from: Vec<u32>,
 }
 
 /// A field that a plugin reads.
@@ -97,31 +118,74 @@ impl From<abi::ColumnType> for ColumnType {
 
 /// Takes what `describe` returned, or says which rule it breaks.
 pub(super) fn check(described: abi::Descriptor) -> Result<Descriptor, String> {
-    check_name("name", &described.name)?;
-    let version = &described.version;
-    if version.is_empty() || version.len() > NAME_BYTES || !version.bytes().all(|b| b.is_ascii_graphic()) {
-        return Err(format!("its version must be 1 to {NAME_BYTES} printable ASCII characters"));
-    }
-    check_fields("reads", &described.reads)?;
-    check_fields("writes", &described.writes)?;
-    check_distinct("writes", described.writes.iter().map(|field| field.path.as_str()))?;
+    check_common(&described.name, &described.version, &described.reads, &described.writes)?;
     if described.outputs.len() > OUTPUTS {
         return Err(format!("it has {} outputs, and {OUTPUTS} are the most", described.outputs.len()));
     }
     described.outputs.iter().try_for_each(|output| check_name("an output's name", output))?;
     check_distinct("outputs", described.outputs.iter().map(String::as_str))?;
-    let read = |field: abi::Field| ReadField { path: field.path, ty: field.of_type.into(), required: field.required };
-    let write = |field: abi::Field| WriteField { path: field.path, ty: field.of_type.into() };
     Ok(Descriptor {
         name: described.name,
         version: described.version,
-        reads: described.reads.into_iter().map(read).collect(),
-        writes: described.writes.into_iter().map(write).collect(),
+        reads: described.reads.into_iter().map(ReadField::from).collect(),
+        writes: described.writes.into_iter().map(WriteField::from).collect(),
         outputs: described.outputs,
         raw_reads: described.raw_reads.into(),
         raw_writes: described.raw_writes.into(),
         tombstones: described.tombstones,
     })
+}
+
+/// Takes what an aggregate's `describe` returned, or says which rule it breaks.
+pub(super) fn check_aggregate(described: abi::AggregateDescriptor) -> Result<AggregateDescriptor, String> {
+    check_common(&described.name, &described.version, &described.reads, &described.writes)?;
+    if let Some(field) = described.writes.iter().find(|field| !is_one_level(&field.path)) {
+        return Err(format!("it writes `{}`, and a result's path has one level, such as `/average`", field.path));
+    }
+    let old = &described.migrates_from;
+    if old.len() > OLD_VERSIONS {
+        return Err(format!("it migrates from {} versions, and {OLD_VERSIONS} are the most", old.len()));
+    }
+    if old.contains(&described.state_version) {
+        return Err(format!("it migrates states from version {}, which is its own", described.state_version));
+    }
+    check_distinct("older versions", old.iter())?;
+    Ok(AggregateDescriptor {
+        name: described.name,
+        version: described.version,
+        reads: described.reads.into_iter().map(ReadField::from).collect(),
+        writes: described.writes.into_iter().map(WriteField::from).collect(),
+        state_version: described.state_version,
+        migrates_from: described.migrates_from,
+    })
+}
+
+/// True for a JSON Pointer to a member of the row itself.
+fn is_one_level(path: &str) -> bool {
+    let name = path.strip_prefix('/');
+    name.is_some_and(|name| !name.contains('/') && name.split('~').skip(1).all(|rest| rest.starts_with(['0', '1'])))
+}
+
+fn check_common(name: &str, version: &str, reads: &[abi::Field], writes: &[abi::Field]) -> Result<(), String> {
+    check_name("name", name)?;
+    if version.is_empty() || version.len() > NAME_BYTES || !version.bytes().all(|b| b.is_ascii_graphic()) {
+        return Err(format!("its version must be 1 to {NAME_BYTES} printable ASCII characters"));
+    }
+    check_fields("reads", reads)?;
+    check_fields("writes", writes)?;
+    check_distinct("writes", writes.iter().map(|field| field.path.as_str()))
+}
+
+impl From<abi::Field> for ReadField {
+    fn from(field: abi::Field) -> Self {
+        Self { path: field.path, ty: field.of_type.into(), required: field.required }
+    }
+}
+
+impl From<abi::Field> for WriteField {
+    fn from(field: abi::Field) -> Self {
+        Self { path: field.path, ty: field.of_type.into() }
+    }
 }
 
 fn check_name(what: &str, name: &str) -> Result<(), String> {
@@ -142,11 +206,11 @@ fn check_fields(what: &str, fields: &[abi::Field]) -> Result<(), String> {
     }
 }
 
-fn check_distinct<'a>(what: &str, names: impl Iterator<Item = &'a str>) -> Result<(), String> {
+fn check_distinct<T: Display + Hash + Eq>(what: &str, names: impl Iterator<Item = T>) -> Result<(), String> {
     let mut seen = std::collections::HashSet::new();
     for name in names {
-        if !seen.insert(name) {
-            return Err(format!("`{name}` stands twice in its {what}"));
+        if let Some(twice) = seen.replace(name) {
+            return Err(format!("`{twice}` stands twice in its {what}"));
         }
     }
     Ok(())
@@ -199,5 +263,30 @@ mod tests {
             breaks(&mut descriptor);
             assert!(check(descriptor).is_err(), "rule {i}");
         }
+    }
+
+    #[test]
+    fn an_aggregate_writes_one_level_and_knows_its_versions_apart() {
+        let described = |path: &str, migrates_from: &[u32]| {
+            let field = |path: &str| abi::Field { path: path.into(), of_type: abi::ColumnType::Json, required: true };
+            check_aggregate(abi::AggregateDescriptor {
+                name: "sessions".into(),
+                version: "1.0.0".into(),
+                reads: vec![field("/a/b/c")],
+                writes: vec![field(path)],
+                state_version: 3,
+                migrates_from: migrates_from.to_vec(),
+            })
+        };
+        for path in ["/average", "/", "/a~1b~0"] {
+            assert_eq!(described(path, &[2, 1]).expect(path).writes[0].path, path);
+        }
+        for path in ["", "average", "/a/b", "/a~", "/a~2"] {
+            assert!(described(path, &[]).expect_err(path).contains("one level"));
+        }
+        assert!(described("/a", &[1, 3]).expect_err("its own").contains("version 3"));
+        assert!(described("/a", &[1, 2, 1]).expect_err("twice").contains("`1` stands twice"));
+        let many: Vec<u32> = (10..=74).collect();
+        assert!(described("/a", &many).expect_err("65").contains("64 are the most"));
     }
 }

@@ -2,7 +2,7 @@
 
 use wasmtime::{FrameInfo, Trap, WasmBacktrace};
 
-use super::{FaultKind, PluginError};
+use super::{FaultKind, PluginError, Rejection};
 
 /// Functions of a trap's stack that are shown, bytes of each one's name, and bytes of a fault's detail.
 const FRAMES: usize = 4;
@@ -19,6 +19,11 @@ pub(super) struct Fault {
 impl Fault {
     pub(super) fn bad_output(detail: String) -> Self {
         Self { kind: FaultKind::BadOutput, detail }
+    }
+
+    /// A call that returned, but later than it may: only a suspicion.
+    pub(super) fn late() -> Self {
+        Self { kind: FaultKind::Deadline, detail: String::new() }
     }
 
     /// The same, of a plugin that did not even start.
@@ -80,4 +85,49 @@ fn carries_panic(name: &str) -> bool {
 /// Cuts `text` to at most `bytes`, between two characters.
 pub(super) fn cut(text: &mut String, bytes: usize) {
     text.truncate(text.floor_char_boundary(bytes));
+}
+
+/// Why a call's results are not taken.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Failure {
+    /// The plugin failed.
+    Fault(Fault),
+    /// A state that it returned has so many bytes, above so many.
+    StateTooLarge(usize, u64),
+}
+
+impl From<Fault> for Failure {
+    fn from(fault: Fault) -> Self {
+        Self::Fault(fault)
+    }
+}
+
+impl Failure {
+    /// The same, of results that break the contract.
+    pub(super) fn bad_output(detail: String) -> Self {
+        Self::Fault(Fault::bad_output(detail))
+    }
+
+    /// The way in which the plugin failed, if it did.
+    pub(super) fn fault(&self) -> Option<FaultKind> {
+        match self {
+            Self::Fault(fault) => Some(fault.kind),
+            Self::StateTooLarge(..) => None,
+        }
+    }
+
+    /// What is said of the row that did it.
+    pub(super) fn rejection(self, row: usize) -> Rejection {
+        match self {
+            Self::Fault(fault) => {
+                Rejection { row, code: fault.kind.code().to_owned(), detail: fault.detail, fault: Some(fault.kind) }
+            }
+            Self::StateTooLarge(bytes, most) => Rejection {
+                row,
+                code: "state_too_large".to_owned(),
+                detail: format!("the state would have {bytes} bytes, and `state_bytes` allows {most}"),
+                fault: None,
+            },
+        }
+    }
 }

@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use super::abi::{Batch, ColumnDataIn, ColumnIn, HeadersIn, OptionalBytesIn, PackedIn};
-use super::{Descriptor, StageError};
+use super::{Parts, ReadField, StageError};
 use crate::record::{Bitmap, Cell, Column, ColumnData, ColumnType, Headers, OptionalBytes, Packed};
 
 /// The rows that a stage runs.
@@ -25,14 +25,13 @@ pub struct StageInput<'a> {
 
 impl StageInput<'_> {
     /// Refuses what does not fit the descriptor: a mistake of the host's.
-    pub(super) fn check(&self, descriptor: &Descriptor) -> Result<(), StageError> {
-        let wants = descriptor.raw_reads;
+    pub(super) fn check(&self, reads: &[ReadField], wants: Parts) -> Result<(), StageError> {
         let bytes = |part: Option<&OptionalBytes>| part.is_some_and(|part| part.len() == self.rows);
         let column = |(column, ty): (&&Column, ColumnType)| {
             column.len() == self.rows && column.data.len() == self.rows && fits(&column.data, ty)
         };
-        let types = descriptor.reads.iter().map(|read| read.ty);
-        if self.columns.len() != descriptor.reads.len() || !self.columns.iter().zip(types).all(column) {
+        let types = reads.iter().map(|read| read.ty);
+        if self.columns.len() != reads.len() || !self.columns.iter().zip(types).all(column) {
             Err(StageError::Input("columns that are not those of its descriptor"))
         } else if wants.key && !bytes(self.keys) {
             Err(StageError::Input("no key for every row"))
@@ -51,10 +50,7 @@ impl StageInput<'_> {
 impl StageInput<'_> {
     /// Bytes of text and the like in `rows`; fixed widths hardly matter beside them.
     pub(super) fn bytes(&self, rows: Range<usize>) -> usize {
-        let length = |packed: &Packed| {
-            let start = if rows.start == 0 { 0 } else { packed.ends[rows.start - 1] };
-            rows.clone().last().map_or(0, |last| (packed.ends[last] - start) as usize)
-        };
+        let length = |packed: &Packed| packed_bytes(packed, rows.clone());
         let column = |column: &&Column| match &column.data {
             ColumnData::Packed(packed) => length(packed),
             _ => 0,
@@ -62,6 +58,20 @@ impl StageInput<'_> {
         let parts = [self.keys, self.values].into_iter().flatten();
         self.columns.iter().map(column).sum::<usize>() + parts.map(|part| length(&part.packed)).sum::<usize>()
     }
+}
+
+/// Bytes of the byte strings in `rows`.
+pub(super) fn packed_bytes(packed: &Packed, rows: Range<usize>) -> usize {
+    let start = if rows.start == 0 { 0 } else { packed.ends[rows.start - 1] };
+    rows.last().map_or(0, |last| (packed.ends[last] - start) as usize)
+}
+
+/// As many rows as do not exceed `most` bytes, found by halving; at least one.
+pub(super) fn fitting(mut rows: Range<usize>, most: usize, bytes: impl Fn(Range<usize>) -> usize) -> Range<usize> {
+    while rows.len() > 1 && bytes(rows.clone()) > most {
+        rows.end = rows.start + rows.len() / 2;
+    }
+    rows
 }
 
 /// True where `data` has the shape of `ty`.
@@ -103,14 +113,8 @@ struct BytesScratch {
 
 impl Scratch {
     /// What a call sees of `rows`. The input was checked.
-    pub(super) fn batch<'a>(
-        &'a mut self,
-        input: &StageInput<'a>,
-        descriptor: &Descriptor,
-        rows: Range<usize>,
-    ) -> Batch<'a> {
+    pub(super) fn batch<'a>(&'a mut self, input: &StageInput<'a>, wants: Parts, rows: Range<usize>) -> Batch<'a> {
         self.columns.resize_with(input.columns.len(), ColumnScratch::default);
-        let wants = descriptor.raw_reads;
         let columns = self.columns.iter_mut().zip(input.columns);
         Batch {
             rows: rows.len() as u32,
@@ -184,7 +188,7 @@ fn cut_bits(from: &Bitmap, rows: Range<usize>, bits: &mut Vec<u8>) {
 }
 
 /// The byte strings of `rows`. Ends count from the first of them, so those of a batch's first call are borrowed.
-fn packed_in<'a>(packed: &'a Packed, rows: Range<usize>, ends: &'a mut Vec<u32>) -> PackedIn<'a> {
+pub(super) fn packed_in<'a>(packed: &'a Packed, rows: Range<usize>, ends: &'a mut Vec<u32>) -> PackedIn<'a> {
     let start = if rows.start == 0 { 0 } else { packed.ends[rows.start - 1] };
     let end = if rows.is_empty() { start } else { packed.ends[rows.end - 1] };
     let data = &packed.data[start as usize..end as usize];

@@ -1,12 +1,14 @@
 //! A live instance: what it may use, the calls into it, and the ways in which they fail.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use wasmtime::component::{ComponentNamedList, Func, Instance as Component, Lift, Lower, TypedFunc};
+use wasmtime::component::{
+    ComponentExportIndex, ComponentNamedList, Func, Instance as Component, Lift, Lower, TypedFunc,
+};
 use wasmtime::{PoolConcurrencyLimitError, ResourceLimiter, Store, Trap};
 
-use super::artefact::Artefact;
+use super::artefact::{Artefact, Functions};
 use super::engine::{CORE_INSTANCES, MEMORIES, TABLE_ELEMENTS, TABLES, TICK};
 use super::fault::Fault;
 use super::log::LogGate;
@@ -85,7 +87,25 @@ pub(super) struct Instance {
     meter: Meter,
     describe: Func,
     start: Func,
-    process: Func,
+    functions: Functions<Func>,
+}
+
+/// What one call may take, as the engine counts.
+#[derive(Clone, Copy)]
+pub(super) struct Allowance {
+    pub(super) time: Duration,
+    pub(super) fuel: u64,
+    /// When it must have returned, where the clock has a say.
+    pub(super) due: Option<Instant>,
+    /// True where the plugin's fault is told in words.
+    pub(super) explain: bool,
+}
+
+impl Allowance {
+    /// Suspects a call that returned too late. The ticker may starve, and then only this sees it.
+    pub(super) fn in_time(&self) -> Result<(), Fault> {
+        if self.due.is_some_and(|due| Instant::now() > due) { Err(Fault::late()) } else { Ok(()) }
+    }
 }
 
 impl Instance {
@@ -103,11 +123,11 @@ impl Instance {
         store.set_hostcall_fuel(usize::try_from(limits.output_bytes).unwrap_or(usize::MAX));
         arm(&mut store, artefact.meter, START_TIME, START_FUEL);
         let instance = artefact.pre.instantiate(&mut store).map_err(|error| not_alive(name, &error, store.data()))?;
-        let mut function = |index| func(&instance, &mut store, index, name);
+        let mut function = |index: &ComponentExportIndex| func(&instance, &mut store, index, name);
         let describe = function(&artefact.describe)?;
         let start = function(&artefact.start)?;
-        let process = function(&artefact.process)?;
-        Ok(Self { store, meter: artefact.meter, describe, start, process })
+        let functions = artefact.functions.try_map(function)?;
+        Ok(Self { store, meter: artefact.meter, describe, start, functions })
     }
 
     /// Bytes of linear memory that it has; it never gives any back.
@@ -122,25 +142,83 @@ impl Instance {
         Ok(described)
     }
 
-    /// Readies the instance for `process`.
+    /// What an aggregate says of itself, or why it does not take this configuration.
+    pub(super) fn describe_aggregate(
+        &mut self,
+        config: &str,
+    ) -> Result<Result<abi::AggregateDescriptor, String>, Fault> {
+        arm(&mut self.store, self.meter, START_TIME, START_FUEL);
+        let (described,) =
+            self.call::<(&str,), (Result<abi::AggregateDescriptor, String>,)>(self.describe, (config,), true)?;
+        Ok(described)
+    }
+
+    /// Readies the instance for its other functions.
     pub(super) fn start(&mut self, config: &str) -> Result<Result<(), String>, Fault> {
         arm(&mut self.store, self.meter, START_TIME, START_FUEL);
         let (started,) = self.call::<(&str,), (Result<(), String>,)>(self.start, (config,), true)?;
         Ok(started)
     }
 
-    /// One call, which may take `time` or `fuel`, as the engine counts.
-    pub(super) fn process(
+    /// A call of `process`.
+    pub(super) fn process(&mut self, batch: abi::Batch<'_>, allowed: Allowance) -> Result<abi::Processed, Fault> {
+        let Functions::Transform { process } = self.functions else { return Err(other_world()) };
+        self.metered::<(abi::Batch<'_>,), _>(process, (batch,), allowed)
+    }
+
+    /// A call of `fold`.
+    pub(super) fn fold(
         &mut self,
         batch: abi::Batch<'_>,
-        time: Duration,
-        fuel: u64,
-    ) -> Result<abi::Processed, Fault> {
-        arm(&mut self.store, self.meter, time, fuel);
-        // Only the judge's word on a single row is final, and read.
-        let explain = self.meter == Meter::Fuel && batch.rows == 1;
-        let (processed,) = self.call::<(abi::Batch<'_>,), (abi::Processed,)>(self.process, (batch,), explain)?;
-        Ok(processed)
+        groups: &[u32],
+        states: abi::OptionalBytesIn<'_>,
+        allowed: Allowance,
+    ) -> Result<abi::Folded, Fault> {
+        let Functions::Aggregate { fold, .. } = self.functions else { return Err(other_world()) };
+        self.metered::<(abi::Batch<'_>, &[u32], abi::OptionalBytesIn<'_>), _>(fold, (batch, groups, states), allowed)
+    }
+
+    /// A call of `merge`.
+    pub(super) fn merge(
+        &mut self,
+        left: abi::PackedIn<'_>,
+        right: abi::PackedIn<'_>,
+        allowed: Allowance,
+    ) -> Result<abi::Packed, Fault> {
+        let Functions::Aggregate { merge, .. } = self.functions else { return Err(other_world()) };
+        self.metered::<(abi::PackedIn<'_>, abi::PackedIn<'_>), _>(merge, (left, right), allowed)
+    }
+
+    /// A call of `finish`.
+    pub(super) fn finish(
+        &mut self,
+        windows: abi::WindowsIn<'_>,
+        states: abi::PackedIn<'_>,
+        allowed: Allowance,
+    ) -> Result<abi::Finished, Fault> {
+        let Functions::Aggregate { finish, .. } = self.functions else { return Err(other_world()) };
+        self.metered::<(abi::WindowsIn<'_>, abi::PackedIn<'_>), _>(finish, (windows, states), allowed)
+    }
+
+    /// A call of `migrate`.
+    pub(super) fn migrate(
+        &mut self,
+        from_version: u32,
+        states: abi::PackedIn<'_>,
+        allowed: Allowance,
+    ) -> Result<Result<abi::Packed, String>, Fault> {
+        let Functions::Aggregate { migrate, .. } = self.functions else { return Err(other_world()) };
+        self.metered::<(u32, abi::PackedIn<'_>), _>(migrate, (from_version, states), allowed)
+    }
+
+    fn metered<Params, Return>(&mut self, function: Func, params: Params, allowed: Allowance) -> Result<Return, Fault>
+    where
+        Params: ComponentNamedList + Lower,
+        (Return,): ComponentNamedList + Lift,
+    {
+        arm(&mut self.store, self.meter, allowed.time, allowed.fuel);
+        let (returned,) = self.call::<Params, (Return,)>(function, params, allowed.explain)?;
+        Ok(returned)
     }
 
     #[allow(unsafe_code)]
@@ -159,6 +237,11 @@ impl Instance {
     }
 }
 
+/// The runners ask for the world first, so that nobody sees this.
+fn other_world() -> Fault {
+    Fault::bad_output("it is of another world".into())
+}
+
 /// Gives the next call its time or its fuel.
 fn arm(store: &mut Store<State>, meter: Meter, time: Duration, fuel: u64) {
     match meter {
@@ -174,7 +257,7 @@ fn arm(store: &mut Store<State>, meter: Meter, time: Duration, fuel: u64) {
 fn func(
     instance: &Component,
     store: &mut Store<State>,
-    index: &wasmtime::component::ComponentExportIndex,
+    index: &ComponentExportIndex,
     name: &str,
 ) -> Result<Func, PluginError> {
     instance.get_func(store, index).ok_or_else(|| PluginError::Export {

@@ -5,8 +5,9 @@
 //! halves on fresh instances, until the record that did it stands alone. The same record fails on every machine, and
 //! it costs nothing but itself.
 //!
-//! A [`Plugin`] is a component compiled for both; a [`StageRunner`] runs one with one configuration, keeps its instance
-//! for one block and no longer, and checks all that comes back before anybody uses it.
+//! A [`Plugin`] is a component compiled for both; a [`StageRunner`] or, for a window, an [`AggregateRunner`] runs one with
+//! one configuration, keeps its instance for one block and no longer, and checks all that comes back before anybody uses
+//! it.
 //!
 //! | file | owns |
 //! | --- | --- |
@@ -17,34 +18,44 @@
 //! | `instance`, `fault` | a live instance: limits, calls, how they fail |
 //! | `descriptor` | what a plugin says of itself |
 //! | `abi`, `input`, `check`, `output` | the boundary: types, lowering, checks, normalised outcomes |
-//! | `runner`, `usage` | calls, faults, halving; what a stage has used |
+//! | `seat`, `work`, `usage` | calls, faults, halving; what can be called; what was used |
+//! | `runner` | a stage: rows to process |
+//! | `aggregate`, `fold`, `states` | an aggregate: rows to fold; states to merge, finish and migrate |
 
 use std::time::Duration;
 
 mod abi;
+mod aggregate;
 mod artefact;
 mod cache;
 mod check;
 mod descriptor;
 mod engine;
 mod fault;
+mod fold;
 mod input;
 mod instance;
 mod log;
 mod output;
 mod runner;
+mod seat;
+mod states;
 mod usage;
+mod work;
 mod wrap;
 
+pub use aggregate::AggregateRunner;
 pub use artefact::{Plugin, digest_of};
-pub use descriptor::{Descriptor, Parts, ReadField, WriteField};
+pub use descriptor::{AggregateDescriptor, Descriptor, Parts, ReadField, WriteField};
 pub use engine::{Runtime, RuntimeConfig, user_cache_dir};
+pub use fold::Folded;
 pub use input::StageInput;
 pub use output::{
     Emitted, FaultCounts, HeaderWrite, MAIN_OUTPUT, RawWrite, Rejection, SAME_ROUTE, StageOutput, TimestampWrite,
     Verdict,
 };
 pub use runner::StageRunner;
+pub use states::{FinishWindows, Finished, Merged, Migrated};
 pub use usage::StageUsage;
 pub use wrap::wrap;
 
@@ -65,6 +76,8 @@ pub struct Limits {
     pub suspect_after: Duration,
     /// Bytes that one call may return.
     pub output_bytes: u64,
+    /// Bytes of one state of an aggregate.
+    pub state_bytes: u64,
     /// Records that a plugin sees at a time; from 1 to 65,536.
     pub rows_per_call: u32,
 }
@@ -82,7 +95,34 @@ impl Limits {
     pub fn new(memory_bytes: u64, deadline_ms: u64, output_bytes: u64) -> Self {
         let fuel_per_record = deadline_ms.saturating_mul(FUEL_PER_MS);
         let suspect_after = Duration::from_micros(fuel_per_record / MOST_FUEL_PER_MS.div_ceil(1000));
-        Self { memory_bytes, fuel_per_record, suspect_after, output_bytes, rows_per_call: 512 }
+        Self { memory_bytes, fuel_per_record, suspect_after, output_bytes, state_bytes: 1 << 20, rows_per_call: 512 }
+    }
+}
+
+/// The worlds of the contract (wit/types.wit), of which a component implements one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum World {
+    /// It looks at records one by one: a stage.
+    Transform,
+    /// It makes one row of many: a window's.
+    Aggregate,
+}
+
+impl World {
+    /// Its name in the contract.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Transform => "transform",
+            Self::Aggregate => "aggregate",
+        }
+    }
+
+    /// The setting that names a component of it.
+    fn setting(self) -> &'static str {
+        match self {
+            Self::Transform => "a stage's `plugin`",
+            Self::Aggregate => "`window.aggregate.plugin`",
+        }
     }
 }
 
@@ -141,12 +181,24 @@ pub enum PluginError {
         import: String,
     },
     /// A function of the contract is missing, or of another type.
-    #[error("plugin `{name}`: {reason}; the contract is the world `transform` of millstream:plugin@0.1.0")]
+    #[error(
+        "plugin `{name}`: {reason}; the contract is the world `transform` or `aggregate` of millstream:plugin@0.1.0"
+    )]
     Export {
         /// The plugin's name.
         name: String,
         /// What is missing or wrong.
         reason: String,
+    },
+    /// It is of another world than the place where it is used.
+    #[error("{} needs a component of the world `{}`; `{name}` is one of `{}`", wanted.setting(), wanted.name(), found.name())]
+    World {
+        /// The plugin's name.
+        name: String,
+        /// The world that is needed.
+        wanted: World,
+        /// The world that it implements.
+        found: World,
     },
     /// The plugin did not accept the stage's configuration.
     #[error("plugin `{name}` does not accept its config: {message}")]

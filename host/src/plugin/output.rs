@@ -1,8 +1,8 @@
 //! What became of a stage's rows, the same shape whatever the plugin left out.
 
 use super::abi::{self, Processed};
-use super::fault::{Fault, cut};
-use super::{Descriptor, FaultKind};
+use super::fault::{Failure, cut};
+use super::{Descriptor, FaultKind, WriteField};
 use crate::record::{Bitmap, ColumnData, Headers, Op, OptionalBytes, Packed, Written};
 
 /// In [`StageOutput::routes`]: the row leaves by the output that it would have left by.
@@ -38,6 +38,15 @@ pub struct Rejection {
     pub detail: String,
     /// Set where the plugin failed the row rather than rejecting it.
     pub fault: Option<FaultKind>,
+}
+
+impl Rejection {
+    /// The plugin's own, of a call whose rows begin with `first`.
+    pub(super) fn new(first: usize, rejection: abi::Rejection) -> Self {
+        let mut detail = rejection.detail;
+        cut(&mut detail, DETAIL_BYTES);
+        Self { row: first + rejection.row as usize, code: rejection.code, detail, fault: None }
+    }
 }
 
 /// Keys or values that a plugin wrote.
@@ -110,7 +119,7 @@ impl FaultCounts {
         self.bad_output += other.bad_output;
     }
 
-    fn count(&mut self, kind: FaultKind) {
+    pub(super) fn count(&mut self, kind: FaultKind) {
         *match kind {
             FaultKind::Trap => &mut self.trap,
             FaultKind::Deadline => &mut self.deadline,
@@ -119,6 +128,14 @@ impl FaultCounts {
             FaultKind::BadOutput => &mut self.bad_output,
         } += 1;
     }
+}
+
+/// How the calls of one run failed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Tally {
+    pub(super) faults: FaultCounts,
+    pub(super) batch_faults: u64,
+    pub(super) suspicions: u64,
 }
 
 /// What became of a stage's rows: one entry a row in every list, and nothing is written to a row that is not forwarded.
@@ -153,13 +170,7 @@ pub struct StageOutput {
 impl StageOutput {
     /// Empties all lists and gives them the descriptor's shape.
     pub(super) fn prepare(&mut self, descriptor: &Descriptor) {
-        let writes = &descriptor.writes;
-        let same = self.writes.iter().map(|w| w.ty).eq(writes.iter().map(|w| w.ty));
-        if same {
-            self.writes.iter_mut().for_each(Written::clear);
-        } else {
-            self.writes = writes.iter().map(|write| Written::new(write.ty)).collect();
-        }
+        prepare_writes(&mut self.writes, &descriptor.writes);
         self.verdicts.clear();
         self.rejections.clear();
         prepare_raw(&mut self.key, descriptor.raw_writes.key);
@@ -168,8 +179,7 @@ impl StageOutput {
         self.timestamps = descriptor.raw_writes.timestamp.then(TimestampWrite::default);
         self.routes.clear();
         self.emitted.clear();
-        self.faults = FaultCounts::default();
-        (self.batch_faults, self.suspicions) = (0, 0);
+        self.count(Tally::default());
     }
 
     /// Appends the results of `rows` rows, which were checked.
@@ -177,7 +187,7 @@ impl StageOutput {
         let first = self.verdicts.len();
         self.append_verdicts(rows, &processed.verdicts);
         let forwarded = Forwarded(&processed.verdicts);
-        self.append_writes(rows, &processed.writes, forwarded);
+        append_writes(&mut self.writes, rows, &processed.writes, forwarded);
         append_raw(&mut self.key, rows, processed.key.as_ref(), forwarded);
         append_raw(&mut self.value, rows, processed.value.as_ref(), forwarded);
         if let Some(headers) = &mut self.headers {
@@ -193,21 +203,20 @@ impl StageOutput {
         if let Some(emitted) = &processed.emitted {
             self.emitted.append(first, emitted);
         }
-        self.rejections.extend(processed.rejections.into_iter().map(|rejection| {
-            let mut detail = rejection.detail;
-            cut(&mut detail, DETAIL_BYTES);
-            Rejection { row: first + rejection.row as usize, code: rejection.code, detail, fault: None }
-        }));
+        self.rejections.extend(processed.rejections.into_iter().map(|rejection| Rejection::new(first, rejection)));
     }
 
-    /// Appends one row that the plugin failed.
-    pub(super) fn append_fault(&mut self, descriptor: &Descriptor, fault: Fault) {
+    /// Appends one row that failed.
+    pub(super) fn append_failed(&mut self, descriptor: &Descriptor, failure: Failure) {
         let row = self.verdicts.len();
         self.append(descriptor, 1, Processed { verdicts: vec![1], ..Processed::default() });
         self.verdicts[row] = Verdict::Reject;
-        self.faults.count(fault.kind);
-        let code = fault.kind.code().to_owned();
-        self.rejections.push(Rejection { row, code, detail: fault.detail, fault: Some(fault.kind) });
+        self.rejections.push(failure.rejection(row));
+    }
+
+    /// Takes over what a run counted.
+    pub(super) fn count(&mut self, tally: Tally) {
+        (self.faults, self.batch_faults, self.suspicions) = (tally.faults, tally.batch_faults, tally.suspicions);
     }
 
     fn append_verdicts(&mut self, rows: usize, verdicts: &[u8]) {
@@ -220,22 +229,32 @@ impl StageOutput {
             _ => Verdict::Reject,
         }));
     }
+}
 
-    fn append_writes(&mut self, rows: usize, writes: &[abi::Write], forwarded: Forwarded<'_>) {
-        for (field, written) in self.writes.iter_mut().enumerate() {
-            let write = writes.iter().find(|write| write.field as usize == field);
-            forwarded.append_ops(&mut written.ops, rows, write.map(|write| &write.ops[..]));
-            match write {
-                Some(write) => append_data(&mut written.data, rows, &write.data),
-                None => (0..rows).for_each(|_| written.data.push_default()),
-            }
+/// Empties `writes` and gives them the types of `fields`.
+pub(super) fn prepare_writes(writes: &mut Vec<Written>, fields: &[WriteField]) {
+    if writes.iter().map(|write| write.ty).eq(fields.iter().map(|field| field.ty)) {
+        writes.iter_mut().for_each(Written::clear);
+    } else {
+        *writes = fields.iter().map(|field| Written::new(field.ty)).collect();
+    }
+}
+
+/// Appends what a call wrote to `rows` rows.
+pub(super) fn append_writes(to: &mut [Written], rows: usize, writes: &[abi::Write], forwarded: Forwarded<'_>) {
+    for (field, written) in to.iter_mut().enumerate() {
+        let write = writes.iter().find(|write| write.field as usize == field);
+        forwarded.append_ops(&mut written.ops, rows, write.map(|write| &write.ops[..]));
+        match write {
+            Some(write) => append_data(&mut written.data, rows, &write.data),
+            None => (0..rows).for_each(|_| written.data.push_default()),
         }
     }
 }
 
 /// The verdicts of a call; where there are none, every row is forwarded.
 #[derive(Clone, Copy)]
-struct Forwarded<'a>(&'a [u8]);
+pub(super) struct Forwarded<'a>(pub(super) &'a [u8]);
 
 impl Forwarded<'_> {
     /// Appends a call's ops: those returned, `Set` where they were left out, `Keep` where nothing was written and in
@@ -293,7 +312,7 @@ fn append_bits(to: &mut Bitmap, rows: usize, bits: &[u8]) {
     (0..rows).for_each(|row| to.push(bits[row / 8] & (1 << (row % 8)) != 0));
 }
 
-fn append_packed(to: &mut Packed, packed: &abi::Packed) {
+pub(super) fn append_packed(to: &mut Packed, packed: &abi::Packed) {
     let start = to.data.len() as u32;
     to.data.extend_from_slice(&packed.data);
     to.ends.extend(packed.ends.iter().map(|end| start + end));

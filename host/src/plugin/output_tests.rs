@@ -183,7 +183,7 @@ fn whatever_passes_the_check_is_taken_in_the_right_shape() {
             let processed = dice.processed(rows);
             if (Call { descriptor: &descriptor, rows }).check(&processed).is_err() {
                 refused += 1;
-                out.append_fault(&descriptor, Fault::bad_output("refused".into()));
+                out.append_failed(&descriptor, Failure::bad_output("refused".into()));
                 total += 1;
                 continue;
             }

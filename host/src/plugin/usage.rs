@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
+use super::FaultCounts;
 use super::instance::Instance;
-use super::{FaultCounts, StageOutput};
+use super::output::Tally;
 use crate::metrics::{Histogram, STAGE_TIME};
 
 /// What a stage has used since it was made, or several together.
@@ -11,7 +12,7 @@ use crate::metrics::{Histogram, STAGE_TIME};
 pub struct StageUsage {
     /// How long each batch took, faults and their judgement included.
     pub time: Histogram,
-    /// Calls of `process`, without those of the judge.
+    /// Calls of its functions, without those of the judge.
     pub calls: u64,
     /// Instances that were started for them.
     pub instances: u64,
@@ -41,11 +42,11 @@ impl Default for StageUsage {
 
 impl StageUsage {
     /// Notes a batch that ran.
-    pub(super) fn ran(&mut self, time: Duration, out: &StageOutput) {
+    pub(super) fn ran(&mut self, time: Duration, tally: &Tally) {
         self.time.record_time(time);
-        self.faults.add(&out.faults);
-        self.batch_faults += out.batch_faults;
-        self.suspicions += out.suspicions;
+        self.faults.add(&tally.faults);
+        self.batch_faults += tally.batch_faults;
+        self.suspicions += tally.suspicions;
     }
 
     /// Notes what an instance has used that is not used again.

@@ -32,6 +32,7 @@ pub(super) const SDK: &[File] = sdk![
     "macros/src/structs.rs",
     "macros/src/template.rs",
     "src/bindings.rs",
+    "src/bindings_aggregate.rs",
     "src/config.rs",
     "src/describe.rs",
     "src/guest.rs",

@@ -2041,6 +2041,93 @@ pub mod millstream {
                         .finish()
                 }
             }
+            /// What an aggregate says of itself, for one configuration.
+            #[derive(Clone)]
+            pub struct AggregateDescriptor {
+                pub name: _rt::String,
+                pub version: _rt::String,
+                /// Fields of each record that is folded.
+                pub reads: _rt::Vec<Field>,
+                /// Fields of the row that a state is finished into; their paths have one level, such as `/average`.
+                pub writes: _rt::Vec<Field>,
+                /// Version of the form that states have as bytes. The host keeps it beside them, and gives `fold`, `merge` and
+                /// `finish` no state of another version.
+                pub state_version: u32,
+                /// The older versions that `migrate` takes.
+                pub migrates_from: _rt::Vec<u32>,
+            }
+            impl ::core::fmt::Debug for AggregateDescriptor {
+                fn fmt(
+                    &self,
+                    f: &mut ::core::fmt::Formatter<'_>,
+                ) -> ::core::fmt::Result {
+                    f.debug_struct("AggregateDescriptor")
+                        .field("name", &self.name)
+                        .field("version", &self.version)
+                        .field("reads", &self.reads)
+                        .field("writes", &self.writes)
+                        .field("state-version", &self.state_version)
+                        .field("migrates-from", &self.migrates_from)
+                        .finish()
+                }
+            }
+            /// What became of the rows that were folded.
+            #[derive(Clone)]
+            pub struct Folded {
+                /// The state of each group, in the order of those given. Null: it stays as it was given, which a state that was
+                /// null does only where all rows of the group are rejected.
+                pub states: OptionalBytes,
+                /// The rows that were not folded, in their order. A rejected row leaves no trace in a state.
+                pub rejections: _rt::Vec<Rejection>,
+            }
+            impl ::core::fmt::Debug for Folded {
+                fn fmt(
+                    &self,
+                    f: &mut ::core::fmt::Formatter<'_>,
+                ) -> ::core::fmt::Result {
+                    f.debug_struct("Folded")
+                        .field("states", &self.states)
+                        .field("rejections", &self.rejections)
+                        .finish()
+                }
+            }
+            /// The windows whose states are finished.
+            #[derive(Clone)]
+            pub struct Windows {
+                /// Microseconds since 1970 UTC at which each window begins, inclusive.
+                pub starts_us: _rt::Vec<i64>,
+                /// Microseconds since 1970 UTC at which each window ends, exclusive.
+                pub ends_us: _rt::Vec<i64>,
+                /// The key of each window: a JSON array of the key fields' values.
+                pub keys: Packed,
+            }
+            impl ::core::fmt::Debug for Windows {
+                fn fmt(
+                    &self,
+                    f: &mut ::core::fmt::Formatter<'_>,
+                ) -> ::core::fmt::Result {
+                    f.debug_struct("Windows")
+                        .field("starts-us", &self.starts_us)
+                        .field("ends-us", &self.ends_us)
+                        .field("keys", &self.keys)
+                        .finish()
+                }
+            }
+            /// The rows that states were finished into.
+            #[derive(Clone)]
+            pub struct Finished {
+                /// At most one a field, with a value for each state. Ops as in `write`: a field that is kept or removed is not in
+                /// the row.
+                pub writes: _rt::Vec<Write>,
+            }
+            impl ::core::fmt::Debug for Finished {
+                fn fmt(
+                    &self,
+                    f: &mut ::core::fmt::Formatter<'_>,
+                ) -> ::core::fmt::Result {
+                    f.debug_struct("Finished").field("writes", &self.writes).finish()
+                }
+            }
         }
     }
 }
@@ -2167,12 +2254,12 @@ macro_rules! __export_transform_impl {
         "wasm32")] #[unsafe (link_section =
         "component-type:wit-bindgen:0.60.0:millstream:plugin@0.1.0:transform:imports and exports")]
         #[doc(hidden)] #[allow(clippy::octal_escapes)] pub static
-        __WIT_BINDGEN_COMPONENT_TYPE : [u8; 1364] = *
+        __WIT_BINDGEN_COMPONENT_TYPE : [u8; 1555] = *
         b"\
-\0asm\x0d\0\x01\0\0\x19\x16wit-component-encoding\x04\0\x07\xd4\x09\x01A\x02\x01\
+\0asm\x0d\0\x01\0\0\x19\x16wit-component-encoding\x04\0\x07\x93\x0b\x01A\x02\x01\
 A\x12\x01B\x04\x01m\x04\x05debug\x04info\x04warn\x05error\x04\0\x05level\x03\0\0\
 \x01@\x02\x05level\x01\x07messages\x01\0\x04\0\x03log\x01\x02\x03\0\x1cmillstrea\
-m:plugin/host@0.1.0\x05\0\x01B.\x01m\x05\x07rfc3339\x07epoch-s\x08epoch-ms\x08ep\
+m:plugin/host@0.1.0\x05\0\x01B6\x01m\x05\x07rfc3339\x07epoch-s\x08epoch-ms\x08ep\
 och-us\x08epoch-ns\x04\0\x12timestamp-encoding\x03\0\0\x01q\x08\x07boolean\0\0\x05\
 int64\0\0\x07float64\0\0\x04text\0\0\x05bytes\0\0\x09timestamp\x01\x01\0\x07deci\
 mal\0\0\x04json\0\0\x04\0\x0bcolumn-type\x03\0\x02\x01r\x03\x04paths\x07of-type\x03\
@@ -2192,14 +2279,18 @@ es\x06details\x04\0\x09rejection\x03\0\x20\x01r\x03\x05fieldy\x03ops\x0d\x04data
 \0$\x01r\x04\x06output\x0c\x03row\x0c\x04keys\x17\x06values\x17\x04\0\x07emitted\
 \x03\0&\x01p!\x01p#\x01k%\x01k'\x01r\x09\x08verdicts\x0d\x0arejections(\x06write\
 s)\x03key*\x05value*\x07headers\x1c\x0dtimestamps-ms\x1d\x06routes\x0c\x07emitte\
-d+\x04\0\x09processed\x03\0,\x03\0\x1dmillstream:plugin/types@0.1.0\x05\x01\x02\x03\
-\0\x01\x0adescriptor\x03\0\x0adescriptor\x03\0\x02\x02\x03\0\x01\x05batch\x03\0\x05\
-batch\x03\0\x04\x02\x03\0\x01\x09processed\x03\0\x09processed\x03\0\x06\x01j\x01\
-\x03\x01s\x01@\x01\x06configs\0\x08\x04\0\x08describe\x01\x09\x01j\0\x01s\x01@\x01\
-\x06configs\0\x0a\x04\0\x05start\x01\x0b\x01@\x01\x04rows\x05\0\x07\x04\0\x07pro\
-cess\x01\x0c\x04\0!millstream:plugin/transform@0.1.0\x04\0\x0b\x0f\x01\0\x09tran\
-sform\x03\0\0\0G\x09producers\x01\x0cprocessed-by\x02\x0dwit-component\x070.254.\
-2\x10wit-bindgen-rust\x060.60.0";
+d+\x04\0\x09processed\x03\0,\x01r\x06\x04names\x07versions\x05reads\x08\x06write\
+s\x08\x0dstate-versiony\x0dmigrates-from\x0c\x04\0\x14aggregate-descriptor\x03\0\
+.\x01r\x02\x06states\x17\x0arejections(\x04\0\x06folded\x03\00\x01r\x03\x09start\
+s-us\x10\x07ends-us\x10\x04keys\x0f\x04\0\x07windows\x03\02\x01r\x01\x06writes)\x04\
+\0\x08finished\x03\04\x03\0\x1dmillstream:plugin/types@0.1.0\x05\x01\x02\x03\0\x01\
+\x0adescriptor\x03\0\x0adescriptor\x03\0\x02\x02\x03\0\x01\x05batch\x03\0\x05bat\
+ch\x03\0\x04\x02\x03\0\x01\x09processed\x03\0\x09processed\x03\0\x06\x01j\x01\x03\
+\x01s\x01@\x01\x06configs\0\x08\x04\0\x08describe\x01\x09\x01j\0\x01s\x01@\x01\x06\
+configs\0\x0a\x04\0\x05start\x01\x0b\x01@\x01\x04rows\x05\0\x07\x04\0\x07process\
+\x01\x0c\x04\0!millstream:plugin/transform@0.1.0\x04\0\x0b\x0f\x01\0\x09transfor\
+m\x03\0\0\0G\x09producers\x01\x0cprocessed-by\x02\x0dwit-component\x070.254.2\x10\
+wit-bindgen-rust\x060.60.0";
         };
     };
 }
@@ -2212,11 +2303,11 @@ pub use __export_transform_impl as export_transform;
 )]
 #[doc(hidden)]
 #[allow(clippy::octal_escapes)]
-pub static __WIT_BINDGEN_COMPONENT_TYPE: [u8; 1345] = *b"\
-\0asm\x0d\0\x01\0\0\x19\x16wit-component-encoding\x04\0\x07\xa1\x09\x01A\x02\x01\
+pub static __WIT_BINDGEN_COMPONENT_TYPE: [u8; 1536] = *b"\
+\0asm\x0d\0\x01\0\0\x19\x16wit-component-encoding\x04\0\x07\xe0\x0a\x01A\x02\x01\
 A\x0a\x01B\x04\x01m\x04\x05debug\x04info\x04warn\x05error\x04\0\x05level\x03\0\0\
 \x01@\x02\x05level\x01\x07messages\x01\0\x04\0\x03log\x01\x02\x03\0\x1cmillstrea\
-m:plugin/host@0.1.0\x05\0\x01B.\x01m\x05\x07rfc3339\x07epoch-s\x08epoch-ms\x08ep\
+m:plugin/host@0.1.0\x05\0\x01B6\x01m\x05\x07rfc3339\x07epoch-s\x08epoch-ms\x08ep\
 och-us\x08epoch-ns\x04\0\x12timestamp-encoding\x03\0\0\x01q\x08\x07boolean\0\0\x05\
 int64\0\0\x07float64\0\0\x04text\0\0\x05bytes\0\0\x09timestamp\x01\x01\0\x07deci\
 mal\0\0\x04json\0\0\x04\0\x0bcolumn-type\x03\0\x02\x01r\x03\x04paths\x07of-type\x03\
@@ -2236,12 +2327,16 @@ es\x06details\x04\0\x09rejection\x03\0\x20\x01r\x03\x05fieldy\x03ops\x0d\x04data
 \0$\x01r\x04\x06output\x0c\x03row\x0c\x04keys\x17\x06values\x17\x04\0\x07emitted\
 \x03\0&\x01p!\x01p#\x01k%\x01k'\x01r\x09\x08verdicts\x0d\x0arejections(\x06write\
 s)\x03key*\x05value*\x07headers\x1c\x0dtimestamps-ms\x1d\x06routes\x0c\x07emitte\
-d+\x04\0\x09processed\x03\0,\x03\0\x1dmillstream:plugin/types@0.1.0\x05\x01\x02\x03\
-\0\x01\x0adescriptor\x03\0\x0adescriptor\x03\0\x02\x02\x03\0\x01\x05batch\x03\0\x05\
-batch\x03\0\x04\x02\x03\0\x01\x09processed\x03\0\x09processed\x03\0\x06\x04\0Ami\
-llstream:plugin/transform-with-all-of-its-exports-removed@0.1.0\x04\0\x0b/\x01\0\
-)transform-with-all-of-its-exports-removed\x03\0\0\0G\x09producers\x01\x0cproces\
-sed-by\x02\x0dwit-component\x070.254.2\x10wit-bindgen-rust\x060.60.0";
+d+\x04\0\x09processed\x03\0,\x01r\x06\x04names\x07versions\x05reads\x08\x06write\
+s\x08\x0dstate-versiony\x0dmigrates-from\x0c\x04\0\x14aggregate-descriptor\x03\0\
+.\x01r\x02\x06states\x17\x0arejections(\x04\0\x06folded\x03\00\x01r\x03\x09start\
+s-us\x10\x07ends-us\x10\x04keys\x0f\x04\0\x07windows\x03\02\x01r\x01\x06writes)\x04\
+\0\x08finished\x03\04\x03\0\x1dmillstream:plugin/types@0.1.0\x05\x01\x02\x03\0\x01\
+\x0adescriptor\x03\0\x0adescriptor\x03\0\x02\x02\x03\0\x01\x05batch\x03\0\x05bat\
+ch\x03\0\x04\x02\x03\0\x01\x09processed\x03\0\x09processed\x03\0\x06\x04\0Amills\
+tream:plugin/transform-with-all-of-its-exports-removed@0.1.0\x04\0\x0b/\x01\0)tr\
+ansform-with-all-of-its-exports-removed\x03\0\0\0G\x09producers\x01\x0cprocessed\
+-by\x02\x0dwit-component\x070.254.2\x10wit-bindgen-rust\x060.60.0";
 #[inline(never)]
 #[doc(hidden)]
 pub fn __link_custom_section_describing_imports() {

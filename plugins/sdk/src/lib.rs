@@ -52,6 +52,10 @@ extern crate self as millstream_sdk;
 #[allow(missing_docs, unsafe_code, unsafe_op_in_unsafe_fn, unreachable_pub, clippy::all, clippy::unwrap_used)]
 #[rustfmt::skip]
 pub mod bindings;
+#[doc(hidden)]
+#[allow(missing_docs, unsafe_code, unsafe_op_in_unsafe_fn, unreachable_pub, clippy::all, clippy::unwrap_used)]
+#[rustfmt::skip]
+pub mod bindings_aggregate;
 mod config;
 mod describe;
 #[doc(hidden)]
