@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use millstream::golden::{self, Outcome};
-use millstream::project::{BuildOptions, ProjectError, build_project, new_project};
+use millstream::project::{BuildOptions, Described, ProjectError, build_project, new_project};
 
 /// A directory of the test's own, outside of any workspace.
 fn fresh_dir(name: &str) -> PathBuf {
@@ -49,7 +49,8 @@ fn a_plugin_of_the_workspace_is_described_by_its_configuration() {
     let config_json = Some(r#"{"blocked_countries": ["ZZ"]}"#.to_owned());
     let again = build_project(&out, &BuildOptions { config_json, out: Some(out.clone()), ..options }).expect("wrapped");
     assert_eq!(again.digest, built.digest, "a component stays as it is");
-    let reads: Vec<String> = again.described.expect("accepted").reads.into_iter().map(|read| read.path).collect();
+    let Ok(Described::Transform(descriptor)) = again.described else { panic!("{again}") };
+    let reads: Vec<String> = descriptor.reads.into_iter().map(|read| read.path).collect();
     assert_eq!(reads, ["/user_id", "/country"]);
     fs::remove_file(&out).expect("cleared away");
 }

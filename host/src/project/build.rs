@@ -8,7 +8,9 @@ use std::process::{Command, Stdio};
 use serde_json::Value;
 
 use super::ProjectError;
-use crate::plugin::{Descriptor, Limits, PluginError, Runtime, RuntimeConfig, wrap};
+use crate::plugin::{
+    AggregateDescriptor, Descriptor, Limits, PluginError, ReadField, Runtime, RuntimeConfig, World, WriteField, wrap,
+};
 use crate::record::ColumnType;
 
 /// What plugins are compiled for. It has no system interface, so there is nothing that a plugin could import but ours.
@@ -39,7 +41,16 @@ pub struct Built {
     /// Its SHA-256, in hex: the name by which a swap knows it.
     pub digest: String,
     /// What it says of itself under the configuration; or why it doesn't accept that.
-    pub described: Result<Descriptor, String>,
+    pub described: Result<Described, String>,
+}
+
+/// What a component says of itself, by its world.
+#[derive(Clone, Debug)]
+pub enum Described {
+    /// A stage's.
+    Transform(Descriptor),
+    /// A window's.
+    Aggregate(AggregateDescriptor),
 }
 
 /// Builds a plugin: `path` is its project, or a module or component that another compiler made.
@@ -59,12 +70,16 @@ pub fn build_project(path: &Path, options: &BuildOptions) -> Result<Built, Proje
 }
 
 /// Digest and description. A configuration that the plugin refuses is no failure: it may need one that we don't have.
-fn describe(component: &[u8], name: &str, config: &str) -> Result<(String, Result<Descriptor, String>), PluginError> {
+fn describe(component: &[u8], name: &str, config: &str) -> Result<(String, Result<Described, String>), PluginError> {
     let runtime = Runtime::new(RuntimeConfig { cache_dir: None, instances: 1, memory_bytes: MEMORY_BYTES })?;
     let plugin = runtime.load(component, name)?;
     let limits = Limits { memory_bytes: MEMORY_BYTES, ..Limits::default() };
-    let described = match plugin.describe(config, &limits) {
-        Ok(descriptor) => Ok(descriptor),
+    let described = match plugin.world() {
+        World::Transform => plugin.describe(config, &limits).map(Described::Transform),
+        World::Aggregate => plugin.describe_aggregate(config, &limits).map(Described::Aggregate),
+    };
+    let described = match described {
+        Ok(described) => Ok(described),
         Err(PluginError::Config { message, .. }) => Err(message),
         Err(error) => return Err(error),
     };
@@ -155,21 +170,35 @@ impl fmt::Display for Built {
         writeln!(out, "{}  {} bytes", self.path.display(), self.size_bytes)?;
         write!(out, "sha256 {}", self.digest)?;
         match &self.described {
-            Ok(descriptor) => describe_lines(descriptor, out),
+            Ok(Described::Transform(plugin)) => transform_lines(plugin, out),
+            Ok(Described::Aggregate(plugin)) => aggregate_lines(plugin, out),
             Err(message) => write!(out, "\nnot described, because it does not accept the configuration: {message}"),
         }
     }
 }
 
-fn describe_lines(plugin: &Descriptor, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-    write!(out, "\n{} {}", plugin.name, plugin.version)?;
-    for field in &plugin.reads {
+fn field_lines(reads: &[ReadField], writes: &[WriteField], out: &mut fmt::Formatter<'_>) -> fmt::Result {
+    for field in reads {
         let optional = if field.required { "" } else { ", optional" };
         write!(out, "\n  reads  {} ({}{optional})", field.path, type_name(field.ty))?;
     }
-    for field in &plugin.writes {
+    for field in writes {
         write!(out, "\n  writes {} ({})", field.path, type_name(field.ty))?;
     }
+    Ok(())
+}
+
+fn aggregate_lines(plugin: &AggregateDescriptor, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+    write!(out, "\n{} {}, an aggregate", plugin.name, plugin.version)?;
+    field_lines(&plugin.reads, &plugin.writes, out)?;
+    write!(out, "\n  keeps  states of version {}", plugin.state_version)?;
+    let older: Vec<String> = plugin.migrates_from.iter().map(u32::to_string).collect();
+    if older.is_empty() { Ok(()) } else { write!(out, ", migrates {}", older.join(", ")) }
+}
+
+fn transform_lines(plugin: &Descriptor, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+    write!(out, "\n{} {}", plugin.name, plugin.version)?;
+    field_lines(&plugin.reads, &plugin.writes, out)?;
     for (verb, parts) in [("reads ", plugin.raw_reads), ("writes", plugin.raw_writes)] {
         let named =
             [("key", parts.key), ("value", parts.value), ("headers", parts.headers), ("timestamp", parts.timestamp)];

@@ -26,16 +26,19 @@ macro_rules! sdk {
 
 /// The SDK's sources.
 pub(super) const SDK: &[File] = sdk![
+    "macros/src/aggregate.rs",
     "macros/src/function.rs",
     "macros/src/lib.rs",
     "macros/src/parse.rs",
     "macros/src/structs.rs",
     "macros/src/template.rs",
+    "src/aggregate.rs",
     "src/bindings.rs",
     "src/bindings_aggregate.rs",
     "src/config.rs",
     "src/describe.rs",
     "src/guest.rs",
+    "src/guest_aggregate.rs",
     "src/json.rs",
     "src/lib.rs",
     "src/log.rs",
@@ -44,6 +47,7 @@ pub(super) const SDK: &[File] = sdk![
     "src/reply.rs",
     "src/rows.rs",
     "src/rt.rs",
+    "src/state.rs",
     "src/transform.rs",
     "src/value.rs",
     "src/write.rs",

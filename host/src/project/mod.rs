@@ -15,7 +15,7 @@ use std::path::PathBuf;
 
 use crate::plugin::PluginError;
 
-pub use build::{BuildOptions, Built, build_project};
+pub use build::{BuildOptions, Built, Described, build_project};
 pub use new::{Created, new_project};
 
 /// Why a project was not made or built.

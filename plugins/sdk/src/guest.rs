@@ -41,7 +41,7 @@ pub fn run<T: Transform>(plugin: &T, descriptor: &Descriptor, rows: &Rows) -> Pr
 }
 
 /// A trap says where, in numbers; the message is lost unless it is logged first.
-fn log_panics() {
+pub(crate) fn log_panics() {
     #[cfg(target_family = "wasm")]
     std::panic::set_hook(Box::new(|panic| crate::log::error(&panic.to_string())));
 }

@@ -41,6 +41,7 @@
 //! | new records | [`Emit`] |
 //! | key, value, headers and timestamp of the record | [`ReadRow`], [`WriteRow`] |
 //! | fields that depend on the configuration | [`Transform`] |
+//! | one row of many: what a window makes of its rows | [`Aggregate`], [`State`] |
 //!
 //! A function is tested natively with `cargo test`: call it. There is no clock, no random number and no file here, and
 //! a static that changes is a bug: the same rows, in whatever batches, must give the same results.
@@ -48,6 +49,7 @@
 // The code that the macros make says `millstream_sdk::`, in this crate's own tests too.
 extern crate self as millstream_sdk;
 
+mod aggregate;
 #[doc(hidden)]
 #[allow(missing_docs, unsafe_code, unsafe_op_in_unsafe_fn, unreachable_pub, clippy::all, clippy::unwrap_used)]
 #[rustfmt::skip]
@@ -60,6 +62,8 @@ mod config;
 mod describe;
 #[doc(hidden)]
 pub mod guest;
+#[doc(hidden)]
+pub mod guest_aggregate;
 pub mod json;
 pub mod log;
 mod output;
@@ -73,20 +77,25 @@ pub mod parts {
 mod rows;
 #[doc(hidden)]
 pub mod rt;
+mod state;
 mod transform;
 mod value;
 mod write;
 
-pub use bindings::millstream::plugin::types::{ColumnType, Descriptor, Field, Parts, TimestampEncoding};
+pub use aggregate::{Aggregate, Window};
+pub use bindings::millstream::plugin::types::{
+    AggregateDescriptor, ColumnType, Descriptor, Field, Parts, TimestampEncoding,
+};
 pub use config::{ConfigValue, FromConfig};
 #[doc(hidden)]
 pub use config::{default_or_missing, object};
 pub use describe::{FieldSpec, Kind};
-pub use millstream_sdk_macros::{Config, Outputs, Read, Write, plugin};
+pub use millstream_sdk_macros::{Config, Outputs, Read, State, Write, aggregate, plugin};
 pub use output::{Emit, Output};
 pub use read::{Maybe, ReadRow, ReadScalar, ReadValue};
 pub use reply::{Fate, NoOutputs, Outputs, Reject, Reply, Routed};
 pub use rows::{HeaderList, Headers, Rows};
+pub use state::State;
 pub use transform::Transform;
 #[doc(hidden)]
 pub use transform::{describe_rows, each_row};
@@ -96,7 +105,7 @@ pub use write::{FieldWriter, RowWriter, Set, WriteCell, WriteHeaders, WriteRow, 
 /// What nearly every plugin needs.
 pub mod prelude {
     pub use crate::{
-        Config, Decimal, Emit, HeaderList, Headers, Json, Maybe, Outputs, Read, Reject, Routed, Set, Text, Timestamp,
-        Write, plugin,
+        Aggregate, Config, Decimal, Emit, HeaderList, Headers, Json, Maybe, Outputs, Read, Reject, Routed, Set, State,
+        Text, Timestamp, Window, Write, aggregate, plugin,
     };
 }

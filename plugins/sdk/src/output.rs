@@ -2,8 +2,10 @@
 
 use std::marker::PhantomData;
 
-use crate::bindings::millstream::plugin::types::{Emitted, Headers, OptionalBytes, Packed, Processed, Rejection};
-use crate::{ColumnType, Descriptor, FieldWriter, Outputs, Parts, Reject, Rows};
+use crate::bindings::millstream::plugin::types::{
+    Emitted, Headers, OptionalBytes, Packed, Processed, Rejection, Write,
+};
+use crate::{ColumnType, Descriptor, Field, FieldWriter, Outputs, Parts, Reject, Rows};
 
 /// What the contract calls the pipeline's main output, and "leave the route as it is".
 const MAIN: u32 = u32::MAX;
@@ -30,12 +32,17 @@ pub struct Output {
 impl Output {
     /// For `rows` rows of a plugin that described itself so.
     pub fn new(descriptor: &Descriptor, rows: usize) -> Self {
+        Self::of_fields(&descriptor.writes, rows)
+    }
+
+    /// For `rows` rows of these fields.
+    pub(crate) fn of_fields(fields: &[Field], rows: usize) -> Self {
         Self {
             rows,
             verdicts: Vec::new(),
             rejections: Vec::new(),
             routes: Vec::new(),
-            fields: descriptor.writes.iter().map(|field| FieldWriter::new(&field.of_type, rows)).collect(),
+            fields: fields.iter().map(|field| FieldWriter::new(&field.of_type, rows)).collect(),
             key: FieldWriter::new(&ColumnType::Bytes, 0),
             value: FieldWriter::new(&ColumnType::Bytes, 0),
             headers: HeadersWriter::default(),
@@ -114,6 +121,12 @@ impl Output {
         self.emitted.row.pop();
         pop_optional(&mut self.emitted.keys);
         pop_optional(&mut self.emitted.values);
+    }
+
+    /// The fields alone, as they go to the host.
+    pub(crate) fn finish_fields(self) -> Vec<Write> {
+        let fields = self.fields.into_iter().enumerate();
+        fields.filter_map(|(index, field)| field.finish(index, self.rows)).collect()
     }
 
     /// What goes to the host. `rows` holds what the plugin left as it was.
@@ -226,16 +239,16 @@ impl TimestampsWriter {
     }
 }
 
-fn no_packed() -> Packed {
+pub(crate) fn no_packed() -> Packed {
     Packed { ends: Vec::new(), data: Vec::new() }
 }
 
-fn no_bytes() -> OptionalBytes {
+pub(crate) fn no_bytes() -> OptionalBytes {
     OptionalBytes { valid: Vec::new(), bytes: no_packed() }
 }
 
 /// Appends a row. `valid` is kept throughout; a bitmap without a gap is as good as an empty one.
-fn push_optional(to: &mut OptionalBytes, bytes: Option<&[u8]>) {
+pub(crate) fn push_optional(to: &mut OptionalBytes, bytes: Option<&[u8]>) {
     let row = to.bytes.ends.len();
     if row.is_multiple_of(8) {
         to.valid.push(0);

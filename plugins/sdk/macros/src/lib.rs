@@ -4,6 +4,7 @@
 //! Everything that they make is a [`template`] with the user's own tokens in it, so that the compiler's errors point at
 //! the user's types.
 
+mod aggregate;
 mod function;
 mod parse;
 mod structs;
@@ -66,6 +67,22 @@ pub fn config(item: TokenStream) -> TokenStream {
 #[proc_macro_derive(Outputs, attributes(output))]
 pub fn outputs(item: TokenStream) -> TokenStream {
     made(structs::outputs(item))
+}
+
+/// Makes `State` of a struct whose fields are all states.
+#[proc_macro_derive(State)]
+pub fn state(item: TokenStream) -> TokenStream {
+    made(structs::state(item))
+}
+
+/// Makes a plugin of an `impl Aggregate for …`: `#[aggregate(version = 2, migrates = [1])]` says which version its states
+/// have, and which older ones it migrates.
+#[proc_macro_attribute]
+pub fn aggregate(options: TokenStream, item: TokenStream) -> TokenStream {
+    aggregate::aggregate(options, item.clone()).unwrap_or_else(|wrong| {
+        // The impl is kept, so that there is one error and not one more for each use.
+        item.into_iter().chain(wrong.tokens()).collect()
+    })
 }
 
 /// Makes a plugin of a function: `fn name(config: &Config, row: In<'_>, emit: &mut Emit<'_, Side>) -> …`, of which the

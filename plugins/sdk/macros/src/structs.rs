@@ -297,6 +297,35 @@ fn default(member: &Member) -> Result<TokenStream, Wrong> {
     Ok(fill("::core::option::Option::Some(|| VALUE)", &[("VALUE", value)]))
 }
 
+/// `#[derive(State)]`.
+pub(crate) fn state(item: TokenStream) -> Result<TokenStream, Wrong> {
+    let item = parse::item(item, "struct")?;
+    if let Some(lifetime) = item.lifetime.and_then(|lifetime| lifetime.into_iter().next()) {
+        return Err(Wrong::at(lifetime.span(), "a state owns its values"));
+    }
+    let (mut put, mut taken) = (TokenStream::new(), TokenStream::new());
+    for member in &item.members {
+        let gaps = [("NAME", tokens(member.name.clone())), ("TYPE", member.ty.clone())];
+        put.extend(fill("<TYPE as ::millstream_sdk::State>::put(&self.NAME, to);", &gaps));
+        taken.extend(fill("NAME: <TYPE as ::millstream_sdk::State>::take(from)?,", &gaps));
+    }
+    Ok(fill(
+        "#[automatically_derived]
+        impl ::millstream_sdk::State for ITEM {
+            fn put(&self, to: &mut ::std::vec::Vec<u8>) {
+                let _ = &to;
+                PUT
+            }
+
+            fn take(from: &mut &[u8]) -> ::core::option::Option<Self> {
+                let _ = &from;
+                ::core::option::Option::Some(Self { TAKEN })
+            }
+        }",
+        &[("ITEM", tokens(item.name)), ("PUT", put), ("TAKEN", taken)],
+    ))
+}
+
 /// `#[derive(Outputs)]`.
 pub(crate) fn outputs(item: TokenStream) -> Result<TokenStream, Wrong> {
     let item = parse::item(item, "enum")?;
