@@ -1,4 +1,10 @@
-//! Plugins' projects: what `millstream new` makes builds as it is, and `millstream build` says what it made.
+//! Plugins' projects: what `millstream new` makes builds as it is, and `millstream build` says what it made. And the shipped
+//! plugins do what they say, through the real host.
+
+#[path = "harness/guests.rs"]
+mod guests;
+#[path = "plugins/sessions.rs"]
+mod sessions;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -52,6 +58,26 @@ fn a_plugin_of_the_workspace_is_described_by_its_configuration() {
     let Ok(Described::Transform(descriptor)) = again.described else { panic!("{again}") };
     let reads: Vec<String> = descriptor.reads.into_iter().map(|read| read.path).collect();
     assert_eq!(reads, ["/user_id", "/country"]);
+    fs::remove_file(&out).expect("cleared away");
+}
+
+#[test]
+fn an_aggregate_is_built_as_any_plugin_and_says_what_it_keeps() {
+    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("../plugins/sessions");
+    let out = fresh_dir("sessions").with_extension("wasm");
+    let config_json = Some(r#"{"time": "/at", "time_encoding": "epoch_ms"}"#.to_owned());
+    let options = BuildOptions { config_json, out: Some(out.clone()), offline: true };
+    let said = build_project(&dir, &options).expect("built").to_string();
+    let lines = [
+        "sessions 0.1.0, an aggregate",
+        "  reads  /at (timestamp epoch_ms)",
+        "  reads  /channel (text, optional)",
+        "  writes /event_sequence (json)",
+        "  keeps  states of version 2, migrates 1",
+    ];
+    for line in lines {
+        assert!(said.lines().any(|said| said == line), "{line:?} in {said}");
+    }
     fs::remove_file(&out).expect("cleared away");
 }
 
