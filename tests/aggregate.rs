@@ -460,3 +460,21 @@ fn groups_pairs_and_windows_that_do_not_fit_are_the_hosts_mistake() {
     mistake(runner.merge(&one, &Packed::default(), &mut Merged::default()));
     mistake(runner.finish(&FinishWindows::default(), &one, &mut Finished::default()));
 }
+
+/// `cargo test --release --test aggregate figures -- --ignored --nocapture`
+#[test]
+#[ignore = "a measurement"]
+fn figures() {
+    for groups in [1, 64, 4_096] {
+        let mut runner = runner(Limits::default());
+        let rows: Vec<Row> = (0..8_192).map(|row| (row % groups, i64::from(row), "")).collect();
+        let mut states = optional(&vec![None; groups as usize]);
+        let mut best = Duration::MAX;
+        for _ in 0..30 {
+            let since = Instant::now();
+            states = fold(&mut runner, &rows, &states).states;
+            best = best.min(since.elapsed());
+        }
+        println!("{groups} groups: {:?} a row, making the columns included", best / rows.len() as u32);
+    }
+}
