@@ -185,7 +185,7 @@ fn codes(rejections: &[Rejection]) -> Vec<(usize, &str)> {
 fn however_rows_are_cut_and_states_merged_the_result_is_the_same() {
     for seed in 0..20 {
         let mut dice = Dice(seed);
-        let groups = 1 + dice.roll(60);
+        let groups = 1 + dice.roll(300);
         let rows: Vec<Row> = (0..2_000).map(|_| (dice.roll(groups) as u32, dice.roll(1_000) as i64, "")).collect();
         let mut runner = runner(Limits { rows_per_call: 1 + dice.roll(700) as u32, ..limits() });
         let mut sides = [optional(&vec![None; groups]), optional(&vec![None; groups])];

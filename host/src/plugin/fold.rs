@@ -296,3 +296,72 @@ impl States {
         (0..self.places.len() as u32).for_each(|group| to.push(self.get(given, group)));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A call that makes each state of its groups so many bytes, all of them `byte`.
+    fn call(states: &mut States, given: &OptionalBytes, groups: &[u32], bytes: usize, byte: u8) {
+        states.gather(given, groups);
+        let count = states.call.groups.len();
+        let ends = (1..=count).map(|group| (group * bytes) as u32).collect();
+        let bytes = abi::Packed { ends, data: vec![byte; count * bytes] };
+        let folded = abi::Folded { states: abi::OptionalBytes { valid: Vec::new(), bytes }, rejections: Vec::new() };
+        let grown = states.check(given, &folded, u64::MAX).expect("within bounds");
+        states.take(&folded, grown);
+    }
+
+    #[test]
+    fn outdated_states_are_cleared_away_and_no_other() {
+        let mut given = OptionalBytes::default();
+        (0..10).for_each(|_| given.push(Some(b"given")));
+        let mut states = States::default();
+        states.prepare(10);
+        for round in 0..200u8 {
+            call(&mut states, &given, &[3, u32::from(round % 3), 3], 50_000, round);
+            assert!(states.held.len() <= 2 * states.held_bytes + OUTDATED_BYTES, "{} bytes", states.held.len());
+        }
+        assert_eq!(states.held_bytes, 4 * 50_000);
+        let mut out = OptionalBytes::default();
+        states.finish(&given, &mut out);
+        let state = |group: usize| match group {
+            0..3 => vec![[198, 199, 197][group]; 50_000],
+            3 => vec![199; 50_000],
+            _ => b"given".to_vec(),
+        };
+        (0..10).for_each(|group| assert!(out.get(group) == Some(&state(group)[..]), "group {group}"));
+    }
+
+    /// Shrinking gives back what growing took.
+    #[test]
+    fn states_may_grow_by_so_much_in_one_run() {
+        let mut given = OptionalBytes::default();
+        given.push(None);
+        let mut states = States::default();
+        states.prepare(1);
+        call(&mut states, &given, &[0], 1_000, 0);
+        assert_eq!(states.growth_left, RUN_BYTES - 1_000);
+        call(&mut states, &given, &[0], 10, 0);
+        assert_eq!(states.growth_left, RUN_BYTES - 10);
+        states.growth_left = 100;
+        states.gather(&given, &[0]);
+        let bytes = abi::Packed { ends: vec![111], data: vec![0; 111] };
+        let folded = abi::Folded { states: abi::OptionalBytes { valid: Vec::new(), bytes }, rejections: Vec::new() };
+        let failure = states.check(&given, &folded, u64::MAX).expect_err("one byte too many");
+        assert_eq!(failure.fault(), Some(crate::plugin::FaultKind::BadOutput));
+    }
+
+    #[test]
+    fn a_call_takes_as_many_rows_as_its_states_fit() {
+        let mut given = OptionalBytes::default();
+        (0..4).for_each(|_| given.push(Some(&[0; 100])));
+        let mut states = States::default();
+        states.prepare(4);
+        assert_eq!(states.fitting(&given, &[0, 0, 1, 0, 2, 3], 250), 4, "a group counts once");
+        assert_eq!(states.fitting(&given, &[0, 1], 10), 1, "at least one");
+        assert_eq!(states.fitting(&given, &[0, 1, 2, 3], 400), 4);
+        call(&mut states, &given, &[1], 300, 0);
+        assert_eq!(states.fitting(&given, &[0, 1, 2], 400), 2, "as large as it is by now");
+    }
+}
