@@ -464,6 +464,7 @@ fn groups_pairs_and_windows_that_do_not_fit_are_the_hosts_mistake() {
 /// `cargo test --release --test aggregate figures -- --ignored --nocapture`
 #[test]
 #[ignore = "a measurement"]
+#[allow(clippy::print_stdout)]
 fn figures() {
     for groups in [1, 64, 4_096] {
         let mut runner = runner(Limits::default());

@@ -7,7 +7,7 @@ use super::artefact::Plugin;
 use super::fold::{Fold, States, check_groups};
 use super::input::Scratch;
 use super::seat::Seat;
-use super::states::{Ends, Finish, Merge, Migrate};
+use super::states::{Ends, Finish, Merge, Migrate, check_size};
 use super::usage::StageUsage;
 use super::work::{RUN_BYTES, Work};
 use super::{
@@ -104,6 +104,7 @@ impl AggregateRunner {
         if left.len() != right.len() {
             return Err(StageError::Input("states that do not come in pairs"));
         }
+        check_size(left.data.len().saturating_add(right.data.len()))?;
         out.prepare();
         let (state_bytes, call_bytes) = self.bounds();
         let ends = &mut self.ends;
@@ -128,6 +129,7 @@ impl AggregateRunner {
 
     /// Makes states of the present version of such as `from_version` has: all, or none with the reason.
     pub fn migrate(&mut self, from_version: u32, states: &Packed, out: &mut Migrated) -> Result<(), StageError> {
+        check_size(states.data.len())?;
         out.states.clear();
         out.refused = None;
         let AggregateDescriptor { name, version, state_version, migrates_from, .. } = &self.descriptor;

@@ -8,12 +8,11 @@ use super::fault::{Failure, Fault};
 use super::input::{Scratch, fitting};
 use super::instance::{Allowance, Instance};
 use super::output::Tally;
+use super::states::check_size;
 use super::work::RUN_BYTES;
 use super::{FaultCounts, Parts, Rejection, StageError, StageInput};
 use crate::record::OptionalBytes;
 
-/// States that a run may begin with, so that they and what they grow by can be counted in 32 bits.
-const GIVEN_BYTES: usize = 2 << 30;
 /// Bytes of outdated states that are kept at least, before they are cleared away.
 const OUTDATED_BYTES: usize = 1 << 20;
 /// A group that is not in the call.
@@ -50,10 +49,8 @@ impl Folded {
 pub(super) fn check_groups(rows: usize, groups: &[u32], states: &OptionalBytes) -> Result<(), StageError> {
     if groups.len() != rows || groups.iter().any(|&group| group as usize >= states.len()) {
         Err(StageError::Input("groups that are not those of its rows and states"))
-    } else if states.packed.data.len() > GIVEN_BYTES {
-        Err(StageError::Input("more than 2 GiB of states at once"))
     } else {
-        Ok(())
+        check_size(states.packed.data.len())
     }
 }
 

@@ -76,7 +76,7 @@ pub struct Limits {
     pub suspect_after: Duration,
     /// Bytes that one call may return.
     pub output_bytes: u64,
-    /// Bytes of one state of an aggregate.
+    /// Bytes of one state of an aggregate, looked at when a call ends.
     pub state_bytes: u64,
     /// Records that a plugin sees at a time; from 1 to 65,536.
     pub rows_per_call: u32,

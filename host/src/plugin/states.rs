@@ -12,6 +12,14 @@ use super::work::RUN_BYTES;
 use super::{FaultCounts, Rejection, StageError, WriteField};
 use crate::record::{Packed, Written};
 
+/// States that a run may begin with, so that they and what they grow by can be counted in 32 bits.
+const GIVEN_BYTES: usize = 2 << 30;
+
+/// Refuses more states than a run may begin with: a mistake of the host's.
+pub(super) fn check_size(bytes: usize) -> Result<(), StageError> {
+    if bytes > GIVEN_BYTES { Err(StageError::Input("more than 2 GiB of states at once")) } else { Ok(()) }
+}
+
 /// What became of states that were merged.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Merged {
