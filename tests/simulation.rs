@@ -170,6 +170,7 @@ fn shared(pipeline: Pipeline, stages: StageFactory) -> Shared {
         plugins: Arc::default(),
         watch: None,
         given_up: false,
+        one_way: false,
     };
     Shared {
         chains: Arc::new(Chains::new(chain)),

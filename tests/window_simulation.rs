@@ -258,7 +258,7 @@ impl Group<'_> {
         let source = MemorySource::new(&self.kafka);
         let member = source.member();
         let delivery = MemoryDelivery::new(&self.kafka, &format!("worker-{worker}"));
-        let (plan, descriptor) = WindowPlan::new(self.window, self.role);
+        let (plan, descriptor) = WindowPlan::new(self.window, self.role, &[]);
         let spec = StageSpec::new("w", &descriptor, &["main".into()])?;
         let pipeline = Pipeline::new(vec![spec], vec!["main".into()], &[None])?;
         let functions = WindowPlan::functions(self.window).context("functions")?;
@@ -307,6 +307,7 @@ fn shared(pipeline: Pipeline, stages: StageFactory) -> Shared {
         plugins: Arc::default(),
         watch: None,
         given_up: false,
+        one_way: false,
     };
     Shared {
         chains: Arc::new(Chains::new(chain)),

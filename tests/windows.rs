@@ -7,3 +7,7 @@ mod harness;
 mod bad;
 #[path = "windows/chaos.rs"]
 mod chaos;
+#[path = "windows/plugin.rs"]
+mod plugin;
+#[path = "windows/swap.rs"]
+mod swap;

@@ -53,7 +53,8 @@ impl Stage {
     pub fn usage(&self) -> Option<&StageUsage> {
         match self {
             Self::Plugin(runner) => Some(runner.usage()),
-            Self::Builtin(_) | Self::Window(_) => None,
+            Self::Window(window) => window.usage(),
+            Self::Builtin(_) => None,
         }
     }
 
@@ -61,7 +62,8 @@ impl Stage {
     pub fn end_block(&mut self) {
         match self {
             Self::Plugin(runner) => runner.end_block(),
-            Self::Builtin(_) | Self::Window(_) => {}
+            Self::Window(window) => window.end_block(),
+            Self::Builtin(_) => {}
         }
     }
 }

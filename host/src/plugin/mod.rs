@@ -259,6 +259,14 @@ pub enum StageError {
     /// The input does not fit the descriptor.
     #[error("the stage was given {0}")]
     Input(&'static str),
+    /// States are of a version that this plugin does not know.
+    #[error("plugin `{name}`: {why}; swap in a version that migrates them, or the one that made them")]
+    States {
+        /// The plugin's name.
+        name: String,
+        /// The version, and those that it knows.
+        why: String,
+    },
     /// The interrupt flag was raised.
     #[error("interrupted")]
     Interrupted,
@@ -277,7 +285,7 @@ impl StageError {
     pub fn is_transient(&self) -> bool {
         match self {
             Self::Instance(why) => why.is_transient(),
-            Self::NotReady(_) => true,
+            Self::NotReady(_) | Self::States { .. } => true,
             Self::Judge { .. } | Self::Input(_) | Self::Interrupted => false,
         }
     }

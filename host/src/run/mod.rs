@@ -62,7 +62,7 @@ pub fn run(config: &Config, options: &RunOptions) -> Result<Report, RunError> {
     sight.see_cluster(&cluster);
     let direct = drains::is_direct(config);
     let workers = workers::start(config, swapper.chains(), &cluster, &options.stop, (started, &sight))?;
-    let mut merges = Merges::start(config, &prepared, &cluster, (started, &sight))?;
+    let mut merges = Merges::start(config, (&swapper, &prepared), &cluster, (started, &sight))?;
     let mut janitor = Janitor::new(config, &cluster)?;
     let mut drains = drains::start(config, &cluster, &options.stop, (started, &sight))?;
     swapper.expect(workers.len());

@@ -3,12 +3,14 @@
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use crate::config::{Config, PluginConfig, SinkConfig, StageConfig, StageKind, WindowConfig};
+use crate::config::{AggregateConfig, Config, PluginConfig, SinkConfig, StageConfig, StageKind, WindowConfig};
 use crate::pipeline::{Builtin, Pipeline, Stage, StageSpec};
-use crate::plugin::{Descriptor, Limits, Plugin, PluginError, Runtime, RuntimeConfig, StageRunner, user_cache_dir};
+use crate::plugin::{
+    AggregateRunner, Descriptor, Limits, Plugin, PluginError, Runtime, RuntimeConfig, StageRunner, user_cache_dir,
+};
 use crate::record::json::Pointer;
 use crate::task::{DeadLetterLabels, Lineage};
-use crate::window::{Aggregate, Functions, Role, WindowPlan, WindowStage};
+use crate::window::{Aggregate, Functions, PluginAggregate, Role, WindowPlan, WindowStage};
 use crate::worker::{Chain, StageFactory, Watch};
 
 use super::workers::WORKERS_MAX;
@@ -35,7 +37,21 @@ struct Loaded {
 enum Make {
     Plugin { plugin: Plugin, config_json: String, limits: Limits },
     Builtin(StageKind),
-    Window { plan: Arc<WindowPlan>, functions: Functions },
+    Window { plan: Arc<WindowPlan>, aggregate: MakeAggregate },
+}
+
+enum MakeAggregate {
+    Functions(Functions),
+    Plugin { plugin: Plugin, config_json: String, limits: Limits, states: StateVersions },
+}
+
+/// The versions of states that a plugin makes and takes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct StateVersions {
+    /// The one that it makes.
+    pub(super) own: u32,
+    /// Older ones that it migrates.
+    pub(super) older: Vec<u32>,
 }
 
 impl Prepared {
@@ -54,14 +70,17 @@ impl Prepared {
         let mut stages = self.stages.as_ref().clone();
         for (name, bytes) in components {
             let found = config.stages.iter().position(|stage| stage.name == *name);
-            let plugin = found.and_then(|at| match &config.stages[at].kind {
-                StageKind::Plugin(plugin) => Some((at, plugin)),
-                _ => None,
-            });
+            let plugin = found.and_then(|at| Some((at, config.stages[at].kind.plugin()?)));
             let Some((at, plugin)) = plugin else {
                 return Err(RunError::Setting(format!("there is no stage `{name}` with a plugin")));
             };
-            stages[at] = Arc::new(load(&self.runtime, name, bytes, plugin)?);
+            stages[at] = Arc::new(match &config.stages[at].kind {
+                StageKind::Window(window) => {
+                    let component = self.runtime.load(bytes, name).map_err(|why| plugin_error(name, why))?;
+                    Loaded::window(name, window, Some(component), states::role(config, window))?
+                }
+                _ => load(&self.runtime, name, bytes, plugin)?,
+            });
         }
         Self::check(config, stages, self.runtime.clone())
     }
@@ -77,6 +96,11 @@ impl Prepared {
         let pipeline = Arc::new(Pipeline::new(specs, outputs, &key_paths(config)?)?);
         let labels = Arc::new(DeadLetterLabels { pipeline: config.pipeline.clone(), stages: labels });
         Ok(Self { pipeline, labels, stages: Arc::new(stages), runtime })
+    }
+
+    /// The versions of the states that each stage's plugin makes and takes, where it is an aggregate.
+    pub(super) fn state_versions(&self) -> impl Iterator<Item = Option<&StateVersions>> {
+        self.stages.iter().map(|stage| stage.state_versions())
     }
 
     /// What each stage says of itself, in order, with the plugin's digest (empty for a built-in stage).
@@ -100,7 +124,7 @@ impl Prepared {
         let StageConfig { name, kind: StageKind::Window(window) } = &config.stages[stage] else {
             return Err(RunError::Setting(format!("stage {stage} keeps no states")));
         };
-        let loaded = Loaded::window(window, Role::Merge)?;
+        let loaded = self.stages[stage].in_role(name, window, Role::Merge)?;
         let spec = StageSpec::new(name, &loaded.descriptor, &self.pipeline.outputs)?;
         let outputs = self.pipeline.outputs.clone();
         let keys = vec![None; outputs.len()];
@@ -115,6 +139,7 @@ impl Prepared {
             plugins: Arc::default(),
             watch: None,
             given_up: false,
+            one_way: false,
         })
     }
 
@@ -139,6 +164,7 @@ impl Prepared {
             plugins: Arc::new(plugins.collect()),
             watch,
             given_up: false,
+            one_way: false,
         }
     }
 }
@@ -146,34 +172,71 @@ impl Prepared {
 impl Loaded {
     fn new(runtime: &Runtime, config: &Config, stage: &StageConfig) -> Result<Self, RunError> {
         if let StageKind::Plugin(plugin) = &stage.kind {
-            let bytes = std::fs::read(&plugin.path).map_err(|why| RunError::PluginFile {
-                stage: stage.name.clone(),
-                path: plugin.path.clone(),
-                why,
-            })?;
-            return load(runtime, &stage.name, &bytes, plugin);
+            return load(runtime, &stage.name, &read(stage, plugin)?, plugin);
         }
         if let StageKind::Window(window) = &stage.kind {
-            return Self::window(window, states::role(config, window));
+            let component = window_plugin(stage).map(|plugin| read(stage, plugin)).transpose()?;
+            let component = component.map(|bytes| runtime.load(&bytes, &stage.name)).transpose();
+            let component = component.map_err(|why| plugin_error(&stage.name, why))?;
+            return Self::window(&stage.name, window, component, states::role(config, window));
         }
         let (_, descriptor) =
             builtin(&stage.kind).map_err(|why| RunError::Setting(format!("stage `{}`: {why}", stage.name)))?;
         Ok(Self { descriptor, digest: String::new(), make: Make::Builtin(stage.kind.clone()) })
     }
 
-    fn window(config: &WindowConfig, role: Role) -> Result<Self, RunError> {
-        let (plan, descriptor) = WindowPlan::new(config, role);
-        let Some(functions) = WindowPlan::functions(config) else {
-            return Err(RunError::Setting("plugins as aggregates are not built yet".to_owned()));
+    fn window(name: &str, config: &WindowConfig, plugin: Option<Plugin>, role: Role) -> Result<Self, RunError> {
+        let of = |(plan, descriptor): (WindowPlan, Descriptor), digest, aggregate| Self {
+            descriptor,
+            digest,
+            make: Make::Window { plan: Arc::new(plan), aggregate },
         };
-        let make = Make::Window { plan: Arc::new(plan), functions };
-        Ok(Self { descriptor, digest: String::new(), make })
+        let (plugin, wanted) = match (&config.aggregate, plugin) {
+            (AggregateConfig::Plugin(wanted), Some(plugin)) => (plugin, wanted),
+            _ => {
+                let functions = WindowPlan::functions(config).ok_or_else(|| {
+                    RunError::Setting(format!("stage `{name}`: its aggregate is neither functions nor a plugin"))
+                })?;
+                return Ok(of(WindowPlan::new(config, role, &[]), String::new(), MakeAggregate::Functions(functions)));
+            }
+        };
+        let (limits, config_json) = (limits(wanted), wanted.config_json.expose().to_owned());
+        let described = plugin.describe_aggregate(&config_json, &limits).map_err(|why| plugin_error(name, why))?;
+        let states = StateVersions { own: described.state_version, older: described.migrates_from };
+        let (plan, window) = WindowPlan::new(config, role, &described.reads);
+        let descriptor = Descriptor { name: described.name, version: described.version, ..window };
+        let digest = plugin.digest().to_owned();
+        Ok(of((plan, descriptor), digest, MakeAggregate::Plugin { plugin, config_json, limits, states }))
+    }
+
+    /// The same window in another role.
+    fn in_role(&self, name: &str, config: &WindowConfig, role: Role) -> Result<Self, RunError> {
+        let plugin = match &self.make {
+            Make::Window { aggregate: MakeAggregate::Plugin { plugin, .. }, .. } => Some(plugin.clone()),
+            _ => None,
+        };
+        Self::window(name, config, plugin, role)
+    }
+
+    /// The versions of its plugin's states, if it has such.
+    fn state_versions(&self) -> Option<&StateVersions> {
+        match &self.make {
+            Make::Window { aggregate: MakeAggregate::Plugin { states, .. }, .. } => Some(states),
+            _ => None,
+        }
     }
 
     fn stage(&self, stop: &Arc<AtomicBool>) -> Result<Stage, PluginError> {
         match &self.make {
-            Make::Window { plan, functions } => {
-                let aggregate = Aggregate::Functions(functions.clone());
+            Make::Window { plan, aggregate } => {
+                let aggregate = match aggregate {
+                    MakeAggregate::Functions(functions) => Aggregate::Functions(functions.clone()),
+                    MakeAggregate::Plugin { plugin, config_json, limits, .. } => {
+                        let mut runner = AggregateRunner::new(plugin.clone(), config_json, limits.clone())?;
+                        runner.set_interrupt(stop.clone());
+                        Aggregate::Plugin(PluginAggregate::new(runner, plan.own_columns()))
+                    }
+                };
                 Ok(Stage::Window(Box::new(WindowStage::new(plan.clone(), aggregate))))
             }
             Make::Plugin { plugin, config_json, limits } => {
@@ -192,10 +255,7 @@ impl Loaded {
 
 /// A runtime in which every worker has room for each stage's plugin, its predecessor and its candidate.
 fn runtime_config(config: &Config) -> RuntimeConfig {
-    let limits = config.stages.iter().filter_map(|stage| match &stage.kind {
-        StageKind::Plugin(plugin) => Some(plugin.limits.memory_bytes),
-        _ => None,
-    });
+    let limits = config.stages.iter().filter_map(|stage| Some(stage.kind.plugin()?.limits.memory_bytes));
     let default = RuntimeConfig::default();
     let workers = config.workers.unwrap_or(WORKERS_MAX as u32);
     let stages = limits.clone().count() as u32;
@@ -216,13 +276,28 @@ fn builtin(kind: &StageKind) -> Result<(Builtin, Descriptor), String> {
 }
 
 fn load(runtime: &Runtime, stage: &str, bytes: &[u8], config: &PluginConfig) -> Result<Loaded, RunError> {
-    let limits = &config.limits;
-    let limits = Limits::new(limits.memory_bytes, limits.deadline_ms, limits.output_bytes);
+    let limits = limits(config);
     let config_json = config.config_json.expose().to_owned();
     let plugin = runtime.load(bytes, stage).map_err(|why| plugin_error(stage, why))?;
     let descriptor = plugin.describe(&config_json, &limits).map_err(|why| plugin_error(stage, why))?;
     let digest = plugin.digest().to_owned();
     Ok(Loaded { descriptor, digest, make: Make::Plugin { plugin, config_json, limits } })
+}
+
+/// What a plugin may use.
+fn limits(config: &PluginConfig) -> Limits {
+    let limits = &config.limits;
+    Limits::new(limits.memory_bytes, limits.deadline_ms, limits.output_bytes)
+}
+
+fn window_plugin(stage: &StageConfig) -> Option<&PluginConfig> {
+    stage.kind.plugin().filter(|_| matches!(stage.kind, StageKind::Window(_)))
+}
+
+/// The bytes of a stage's plugin.
+fn read(stage: &StageConfig, plugin: &PluginConfig) -> Result<Vec<u8>, RunError> {
+    let failed = |why| RunError::PluginFile { stage: stage.name.clone(), path: plugin.path.clone(), why };
+    std::fs::read(&plugin.path).map_err(failed)
 }
 
 fn plugin_error(stage: &str, why: PluginError) -> RunError {

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::config::{Config, LogLevel, QualityConfig, SourceConfig, StageKind};
+use crate::config::{Config, LogLevel, QualityConfig, SourceConfig};
 use crate::drain::{DrainReadings, DrainState};
 use crate::http::{Sender, Sent, Service, Unwilling};
 use crate::metrics::{Format, Histogram, TIME};
@@ -376,10 +376,7 @@ impl Quality {
 
 fn facts(config: &Config, prepared: &Prepared) -> Vec<StageFact> {
     let fact = |(stage, (descriptor, digest)): (&crate::config::StageConfig, (&crate::plugin::Descriptor, &str))| {
-        let memory_limit_bytes = match &stage.kind {
-            StageKind::Plugin(plugin) => Some(plugin.limits.memory_bytes),
-            _ => None,
-        };
+        let memory_limit_bytes = stage.kind.plugin().map(|plugin| plugin.limits.memory_bytes);
         StageFact {
             name: stage.name.clone(),
             plugin: descriptor.name.clone(),

@@ -14,7 +14,7 @@ use crate::worker::Chains;
 
 use super::cluster::{self, ClusterReport};
 use super::workers::{self, Running, failed};
-use super::{Prepared, Published, RunError, Sight, lock};
+use super::{Prepared, Published, RunError, Sight, Swapper, lock};
 
 /// The most bytes of a record of states; their topics are made so.
 pub(super) const RECORD_BYTES_MAX: usize = 4 << 20;
@@ -148,7 +148,7 @@ impl Merges {
     /// Starts them, where a stage needs them.
     pub(super) fn start(
         config: &Config,
-        prepared: &Prepared,
+        (swapper, prepared): (&Swapper, &Prepared),
         cluster: &ClusterReport,
         (started, sight): (Instant, &Arc<Sight>),
     ) -> Result<Self, RunError> {
@@ -156,6 +156,7 @@ impl Merges {
         let (mut stages, mut running) = (Vec::new(), Vec::new());
         for (stage, ..) in windows(config).filter(|(.., window)| role(config, window) == Role::Partial) {
             let chains = Arc::new(Chains::new(prepared.merge_chain(config, stage)?));
+            swapper.add_merging(stage, chains.clone());
             running.extend(workers::start_merging(config, &chains, cluster, (&stop, stage), (started, sight))?);
             stages.push(stage);
         }

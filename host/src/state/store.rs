@@ -9,6 +9,11 @@ use hashbrown::{DefaultHashBuilder, HashTable};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Entry(u32);
 
+impl Entry {
+    /// An entry of no store, for what needs a name and is in none.
+    pub const NONE: Self = Self(u32::MAX);
+}
+
 /// What an entry costs beside its key and its value: its slot, its place in the index and the allocator's header.
 const ENTRY_BYTES: usize = 56;
 

@@ -7,7 +7,7 @@ use super::plan::Role;
 use super::rows;
 use super::spec::{Ends, Kind};
 use super::stage::{Fate, Piece, WindowStage};
-use crate::plugin::StageError;
+use crate::plugin::{Rejection, StageError};
 use crate::state::{Entry, Store};
 
 impl WindowStage {
@@ -42,6 +42,11 @@ impl WindowStage {
         }
         if reopen_us > 0 && ends.first_us <= watermark_us {
             let Kind::Fixed { size_us, .. } = self.plan.spec.kind else { return Ok(Fate::Folded) };
+            if let Piece::Row(input, _) = piece
+                && let Some(why) = self.flush(input)?.into_iter().next()
+            {
+                return Ok(Fate::Rejected(why));
+            }
             for end_us in ends.between(watermark_us - reopen_us, watermark_us) {
                 self.correct(end_us - size_us, end_us)?;
             }
@@ -49,7 +54,7 @@ impl WindowStage {
         Ok(Fate::Folded)
     }
 
-    fn add(&mut self, entry: Entry, piece: Piece<'_>) -> Result<Result<(), String>, StageError> {
+    fn add(&mut self, entry: Entry, piece: Piece<'_>) -> Result<Result<(), Rejection>, StageError> {
         let store = &mut self.keyed.store;
         self.value.clear();
         match piece {
@@ -58,11 +63,19 @@ impl WindowStage {
                     self.aggregate.fold_state(store.value_mut(entry), input.columns, row);
                     return Ok(Ok(()));
                 }
-                if let Err(why) = self.aggregate.fold(store.value(entry), input.columns, row, &mut self.value) {
+                if let Some(plugin) = self.aggregate.plugin() {
+                    plugin.expect(row, entry);
+                    return Ok(Ok(()));
+                }
+                if let Err(why) = self.aggregate.fold(store.value(entry), (input, row), &mut self.value)? {
                     return Ok(Err(why));
                 }
             }
-            Piece::State(state) => self.aggregate.merge(store.value(entry), state, &mut self.value)?,
+            Piece::State(state) => {
+                if let Err(why) = self.aggregate.merge(store.value(entry), state, &mut self.value)? {
+                    return Ok(Err(why));
+                }
+            }
         }
         store.set(entry, &self.value);
         Ok(Ok(()))
@@ -86,7 +99,7 @@ impl WindowStage {
             }
         }
         let states: Vec<&[u8]> = states.into_iter().map(|entry| store.value(entry)).collect();
-        let state = merge_all(&self.aggregate, &states)?;
+        let state = merge_all(&mut self.aggregate, &states)?;
         self.due.push((start_us, end_us), group, &state, false);
         Ok(())
     }
@@ -138,7 +151,7 @@ impl WindowStage {
                 continue;
             }
             let states: Vec<&[u8]> = parts.iter().map(|(.., entry)| store.value(*entry)).collect();
-            self.due.push((start_us, end_us), parts[0].0, &merge_all(&self.aggregate, &states)?, false);
+            self.due.push((start_us, end_us), parts[0].0, &merge_all(&mut self.aggregate, &states)?, false);
         }
         Ok(())
     }
@@ -153,13 +166,16 @@ fn of_window(store: &Store, part_us: i64, end_us: i64) -> impl Iterator<Item = (
 }
 
 /// The state of several states' records, in order.
-fn merge_all(aggregate: &Aggregate, states: &[&[u8]]) -> Result<Vec<u8>, StageError> {
+fn merge_all(aggregate: &mut Aggregate, states: &[&[u8]]) -> Result<Vec<u8>, StageError> {
     let Some((first, rest)) = states.split_first() else { return Ok(Vec::new()) };
     let mut merged = first.to_vec();
     let mut next = Vec::new();
     for state in rest {
         next.clear();
-        aggregate.merge(&merged, state, &mut next)?;
+        if let Err(why) = aggregate.merge(&merged, state, &mut next)? {
+            tracing::error!("a part of a window is left out of its row: its states can't be merged: {}", why.detail);
+            continue;
+        }
         std::mem::swap(&mut merged, &mut next);
     }
     Ok(merged)

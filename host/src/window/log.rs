@@ -20,11 +20,18 @@ pub(super) struct Log {
     /// Windows that a record came too late for, while others took it.
     late_windows: u64,
     late_windows_committed: u64,
+    /// Windows whose rows could not be made.
+    unfinished: u64,
     /// What the changelog said, while it is read.
     loaded: Option<Meta>,
 }
 
 impl Log {
+    /// Takes note of a window whose row could not be made.
+    pub(super) fn note_unfinished(&mut self) {
+        self.unfinished += 1;
+    }
+
     pub(super) fn note_late(&mut self, windows: u64) {
         self.late_windows += windows;
     }
@@ -226,6 +233,7 @@ impl WindowStage {
             watermark_us: (self.keyed.clock.watermark_us != i64::MIN).then_some(self.keyed.clock.watermark_us),
             latest_us: self.keyed.clock.latest_us,
             late_windows: self.log.late_windows_committed,
+            unfinished: self.log.unfinished,
         }
     }
 }
@@ -243,4 +251,6 @@ pub struct Reading {
     pub latest_us: Option<i64>,
     /// Windows that records came too late for, while others of their windows took them.
     pub late_windows: u64,
+    /// Windows whose rows a plugin could not make.
+    pub unfinished: u64,
 }

@@ -9,7 +9,7 @@
 //! | `clock` | event times, which of them are believed, and the watermark |
 //! | `stage` | records in, rows out |
 //! | `fixed`; `session`, `sessions` | windows of one size; windows as long as events follow each other |
-//! | `aggregate`, `functions` | what states are made of |
+//! | `aggregate`, `functions`, `plugin` | what states are made of |
 //! | `rows` | keys, and rows as JSON |
 //! | `keyed`, `log` | states and clock together; what a commit tells of them |
 //! | `shuffle` | what passes between two levels |
@@ -22,6 +22,7 @@ mod functions;
 mod keyed;
 mod log;
 mod plan;
+mod plugin;
 mod quiet;
 mod rows;
 mod session;
@@ -35,6 +36,7 @@ pub use clock::Clock;
 pub use functions::Functions;
 pub use log::{LoadError, Meta, Reading, StateRows};
 pub use plan::{Role, WindowPlan};
+pub use plugin::PluginAggregate;
 pub use spec::{Kind, WindowSpec};
 pub use stage::WindowStage;
 

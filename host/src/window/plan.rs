@@ -46,8 +46,8 @@ pub(super) const ROWS_OUTPUT: u32 = 0;
 pub(super) const LATE_OUTPUT: u32 = 1;
 
 impl WindowPlan {
-    /// The plan of a stage in this role, and what it reads and names.
-    pub fn new(config: &WindowConfig, role: Role) -> (Self, Descriptor) {
+    /// The plan of a stage in this role, and what it reads and names; `plugin` is what its plugin reads, if it has one.
+    pub fn new(config: &WindowConfig, role: Role, plugin: &[ReadField]) -> (Self, Descriptor) {
         let mut reads: Vec<ReadField> = Vec::new();
         let required = |path: &str, ty| ReadField { path: path.to_owned(), ty, required: true };
         if role != Role::Merge {
@@ -56,6 +56,7 @@ impl WindowPlan {
             if let AggregateConfig::Functions(functions) = &config.aggregate {
                 reads.extend(functions.iter().filter_map(|(_, function)| read_of(function)));
             }
+            reads.extend_from_slice(plugin);
         }
         let late_output = matches!(config.late, LatePolicy::Output(_)) && role != Role::Merge;
         let raw = role == Role::Merge || late_output;

@@ -66,6 +66,18 @@ pub(super) fn key_fields(key: &[u8]) -> impl Iterator<Item = &[u8]> {
     key.strip_suffix(&[FIELD_END]).map(|key| key.split(|&byte| byte == FIELD_END)).into_iter().flatten()
 }
 
+/// Appends a key's fields as a JSON array.
+pub(super) fn push_key_array(key: &[u8], to: &mut Vec<u8>) {
+    to.push(b'[');
+    for (index, field) in key_fields(key).enumerate() {
+        if index > 0 {
+            to.push(b',');
+        }
+        to.extend_from_slice(field);
+    }
+    to.push(b']');
+}
+
 /// A key as a record's key: one field's text as it is, several as a JSON array.
 pub(super) fn record_key(key: &[u8]) -> Option<Vec<u8>> {
     let mut fields = key_fields(key);

@@ -7,7 +7,7 @@ use super::rows::Due;
 use super::session::{Session, Sessions};
 use super::spec::Kind;
 use super::stage::{Fate, Piece, WindowStage};
-use crate::plugin::StageError;
+use crate::plugin::{Rejection, StageError};
 use crate::state::Entry;
 
 impl WindowStage {
@@ -25,14 +25,39 @@ impl WindowStage {
             return Ok(Fate::Late);
         }
         let entry = self.keyed.store.find(0, &self.key);
-        if let (Some(entry), Piece::Row(input, row), true) = (entry, piece, self.aggregate.is_fixed())
+        let Piece::Row(input, row) = piece else { return self.join(entry, times_us, gap_us, piece) };
+        if let Some(entry) = entry
             && let Some(only) = self.only_open(entry, times_us, gap_us)
         {
             let bounds = (only.first_us.min(times_us.0), only.last_us.max(times_us.1));
-            let value = self.keyed.store.value_mut(entry);
-            self.aggregate.fold_state(&mut value[only.state.clone()], input.columns, row);
-            Session::stretch(value, only.state.start, bounds);
+            if let Some(plugin) = self.aggregate.plugin() {
+                plugin.expect(row, entry);
+                Session::stretch(self.keyed.store.value_mut(entry), only.state.start, bounds);
+                return Ok(Fate::Folded);
+            }
+            if self.aggregate.is_fixed() {
+                let value = self.keyed.store.value_mut(entry);
+                self.aggregate.fold_state(&mut value[only.state.clone()], input.columns, row);
+                Session::stretch(value, only.state.start, bounds);
+                return Ok(Fate::Folded);
+            }
+        }
+        let ends_later = times_us.1 + gap_us > self.keyed.clock.watermark_us;
+        if entry.is_none()
+            && ends_later
+            && let Some(plugin) = self.aggregate.plugin()
+        {
+            // The first session of a key: it is there at once, and its state with the next call.
+            self.value.clear();
+            Session { first_us: times_us.0, last_us: times_us.1, emitted: false, state: 0..0 }
+                .push(&[], &mut self.value);
+            let entry = self.keyed.store.insert(0, &self.key, &self.value);
+            plugin.expect(row, entry);
+            self.expect(entry, gap_us);
             return Ok(Fate::Folded);
+        }
+        if let Some(why) = self.flush(input)?.into_iter().next() {
+            return Ok(Fate::Rejected(why));
         }
         self.join(entry, times_us, gap_us, piece)
     }
@@ -66,17 +91,19 @@ impl WindowStage {
         self.aggregate.push_empty(&mut state);
         for session in &joined {
             let mut merged = Vec::new();
-            self.aggregate.merge(&state, &old[session.state.clone()], &mut merged)?;
+            if let Err(why) = self.aggregate.merge(&state, &old[session.state.clone()], &mut merged)? {
+                let row = if let Piece::Row(_, row) = piece { row } else { why.row };
+                return Ok(Fate::Rejected(Rejection { row, ..why }));
+            }
             state = merged;
         }
         let mut whole = Vec::new();
-        match piece {
+        let added = match piece {
             Piece::State(piece) => self.aggregate.merge(&state, piece, &mut whole)?,
-            Piece::Row(input, row) => {
-                if let Err(why) = self.aggregate.fold(&state, input.columns, row, &mut whole) {
-                    return Ok(Fate::Rejected(why));
-                }
-            }
+            Piece::Row(input, row) => self.aggregate.fold(&state, (input, row), &mut whole)?,
+        };
+        if let Err(why) = added {
+            return Ok(Fate::Rejected(why));
         }
         for session in joined.iter().filter(|session| session.emitted && session.first_us != first_us) {
             let bounds = (session.first_us, session.last_us + gap_us);

@@ -6,11 +6,14 @@ use super::aggregate::Aggregate;
 use super::clock::Mark;
 use super::keyed::Keyed;
 use super::plan::{LATE_OUTPUT, ROWS_OUTPUT, Role, WindowPlan};
+use super::plugin::PluginAggregate;
 use super::rows::{self, Due};
+use super::session::Sessions;
 use super::shuffle::{self, Message};
 use super::spec::{Ends, Kind, floor};
-use crate::plugin::{Emitted, Rejection, StageError, StageInput, StageOutput, Verdict};
+use crate::plugin::{Emitted, Rejection, StageError, StageInput, StageOutput, StageUsage, Verdict};
 use crate::record::{Cell, ColumnData};
+use crate::state::Entry;
 
 /// A stage that aggregates one partition's records over windows.
 #[derive(Debug)]
@@ -34,7 +37,7 @@ pub(super) enum Fate {
     /// All its windows were closed.
     Late,
     /// No state took it.
-    Rejected(String),
+    Rejected(Rejection),
 }
 
 /// What is added to a state.
@@ -55,6 +58,19 @@ impl WindowStage {
         Self { plan, aggregate, keyed, log, due, closing, key: Vec::new(), value: Vec::new() }
     }
 
+    /// What its plugin has used so far, if it has one.
+    pub fn usage(&self) -> Option<&StageUsage> {
+        match &self.aggregate {
+            Aggregate::Functions(_) => None,
+            Aggregate::Plugin(plugin) => Some(plugin.runner().usage()),
+        }
+    }
+
+    /// Drops its plugin's instance; the states stay.
+    pub fn end_block(&mut self) {
+        self.aggregate.plugin().into_iter().for_each(PluginAggregate::end_block);
+    }
+
     /// Takes rows, whose offsets these are, into states, and leaves what became of each, and the rows of windows that they
     /// closed, in `out`. On an error nothing has happened.
     pub fn run(&mut self, input: &StageInput<'_>, offsets: &[i64], out: &mut StageOutput) -> Result<(), StageError> {
@@ -62,7 +78,7 @@ impl WindowStage {
         if may_reject {
             self.keyed.save();
         }
-        let mut rejected: Vec<(usize, String)> = Vec::new();
+        let mut rejected: Vec<Rejection> = Vec::new();
         loop {
             *out = StageOutput { verdicts: Vec::with_capacity(input.rows), ..StageOutput::default() };
             let passed = match self.plan.role {
@@ -74,11 +90,15 @@ impl WindowStage {
                 // As if these rows had not been there: their time counts for nothing either.
                 Ok(found) => {
                     self.keyed.roll_back(&self.plan.spec);
+                    self.due.clear();
+                    self.aggregate.plugin().into_iter().for_each(PluginAggregate::forget);
                     rejected.extend(found);
-                    rejected.sort_unstable_by_key(|(row, _)| *row);
+                    rejected.sort_by_key(|rejection| rejection.row);
                 }
                 Err(why) => {
                     self.keyed.roll_back(&self.plan.spec);
+                    self.due.clear();
+                    self.aggregate.plugin().into_iter().for_each(PluginAggregate::forget);
                     return Err(why);
                 }
             }
@@ -90,14 +110,15 @@ impl WindowStage {
         &mut self,
         input: &StageInput<'_>,
         offsets: &[i64],
-        rejected: &[(usize, String)],
+        rejected: &[Rejection],
         out: &mut StageOutput,
-    ) -> Result<Vec<(usize, String)>, StageError> {
+    ) -> Result<Vec<Rejection>, StageError> {
         let mut found = Vec::new();
         let mut rejected = rejected.iter().peekable();
-        for row in 0..input.rows {
-            if let Some((_, why)) = rejected.next_if(|(at, _)| *at == row) {
-                reject(out, row, "state_too_large", why.clone());
+        for (row, &offset) in offsets.iter().enumerate() {
+            if let Some(why) = rejected.next_if(|why| why.row == row) {
+                out.verdicts.push(Verdict::Reject);
+                out.rejections.push(why.clone());
                 continue;
             }
             let Some(event_us) = self.admit(input, row, out) else { continue };
@@ -107,17 +128,59 @@ impl WindowStage {
                 Fate::Late => self.late(event_us, input, row, out),
                 Fate::Rejected(why) => {
                     out.verdicts.push(Verdict::Drop);
-                    found.push((row, why));
+                    found.push(why);
                     continue;
                 }
             }
             let before_us = self.keyed.clock.watermark_us;
-            if self.keyed.clock.advance(event_us, &self.plan.spec) {
+            if self.keyed.clock.advance(event_us, &self.plan.spec) && self.is_due(before_us) {
+                found.extend(self.flush(input)?);
                 self.moved(before_us)?;
             }
-            self.emit(row as u32, offsets[row].wrapping_add(1) * 2, &mut out.emitted);
+            if !found.is_empty() {
+                return Ok(found);
+            }
+            self.emit(row as u32, version_of(offset), &mut out.emitted)?;
         }
+        found.extend(self.flush(input)?);
         Ok(found)
+    }
+
+    /// Has the plugin fold the rows that wait for it; returns those that it rejected.
+    pub(super) fn flush(&mut self, input: &StageInput<'_>) -> Result<Vec<Rejection>, StageError> {
+        let Some(plugin) = self.aggregate.plugin().filter(|plugin| plugin.has_pending()) else { return Ok(Vec::new()) };
+        let store = &self.keyed.store;
+        let is_session = matches!(self.plan.spec.kind, Kind::Session { .. });
+        // Rows wait for keys with one session only.
+        let only = |entry| Sessions::of(store.value(entry)).iter().next().filter(|_| is_session);
+        let state = |entry| match only(entry) {
+            Some(session) => &store.value(entry)[session.state],
+            None => store.value(entry),
+        };
+        let mut made: Vec<(Entry, Vec<u8>)> = Vec::new();
+        let rejections = plugin.flush(input, state, |entry, state| match only(entry) {
+            Some(session) => {
+                let mut value = Vec::new();
+                session.push(state, &mut value);
+                made.push((entry, value));
+            }
+            None => made.push((entry, state.to_vec())),
+        })?;
+        made.into_iter().for_each(|(entry, value)| self.keyed.store.set(entry, &value));
+        Ok(rejections)
+    }
+
+    /// True where the watermark, which was at `before_us`, has passed something.
+    fn is_due(&mut self, before_us: i64) -> bool {
+        let watermark_us = self.keyed.clock.watermark_us;
+        self.plan.role != Role::Partial
+            && (watermark_us >= self.keyed.next_close(before_us, &self.plan.spec) || self.shows_early(before_us))
+    }
+
+    fn shows_early(&self, before_us: i64) -> bool {
+        let watermark_us = self.keyed.clock.watermark_us;
+        let passed = |early_us| floor(before_us, early_us, 0) != floor(watermark_us, early_us, 0);
+        before_us != i64::MIN && self.plan.spec.early_us.is_some_and(passed)
     }
 
     /// The row's event time, with its key in `self.key`; `None` where it was rejected.
@@ -175,7 +238,7 @@ impl WindowStage {
 
     /// Merges states that other partitions sent, and hears how far these have got.
     fn merge_rows(&mut self, input: &StageInput<'_>, offsets: &[i64], out: &mut StageOutput) -> Result<(), StageError> {
-        for row in 0..input.rows {
+        for (row, &offset) in offsets.iter().enumerate() {
             let value = input.values.and_then(|values| values.get(row));
             let before_us = self.keyed.clock.watermark_us;
             match value.and_then(shuffle::read) {
@@ -195,29 +258,38 @@ impl WindowStage {
                 }
                 None => reject(out, row, "unreadable", "no state that this stage has written".to_owned()),
             }
-            self.emit(row as u32, offsets[row].wrapping_add(1) * 2, &mut out.emitted);
+            self.emit(row as u32, version_of(offset), &mut out.emitted)?;
         }
         Ok(())
     }
 
     /// Adds a state that came from another partition; a state of sessions may hold several.
     fn merge_part(&mut self, bucket: i64, value: &[u8], row: usize, out: &mut StageOutput) -> Result<(), StageError> {
-        let mut late = 0;
+        let (mut late, mut rejected) = (0, None);
         let mut add = |stage: &mut Self, times_us, state: &[u8]| -> Result<bool, StageError> {
             if !stage.aggregate.fits(state) {
                 return Ok(false);
             }
-            late += usize::from(matches!(stage.fold(times_us, Piece::State(state))?, Fate::Late));
+            match stage.fold(times_us, Piece::State(state))? {
+                Fate::Folded => {}
+                Fate::Late => late += 1,
+                Fate::Rejected(why) => rejected = Some(why),
+            }
             Ok(true)
         };
         let mut readable = true;
         match self.plan.spec.kind {
             Kind::Fixed { .. } => readable = add(self, (bucket, bucket), value)?,
             Kind::Session { .. } => {
-                for session in super::session::Sessions::of(value).iter() {
+                for session in Sessions::of(value).iter() {
                     readable &= add(self, (session.first_us, session.last_us), &value[session.state.clone()])?;
                 }
             }
+        }
+        if let Some(why) = rejected {
+            out.verdicts.push(Verdict::Reject);
+            out.rejections.push(Rejection { row, ..why });
+            return Ok(());
         }
         match (readable, late) {
             (true, 0) => out.verdicts.push(Verdict::Fold),
@@ -240,26 +312,30 @@ impl WindowStage {
         if watermark_us >= self.keyed.next_close(before_us, &self.plan.spec) {
             self.close(before_us)?;
         }
-        if let Some(early_us) = self.plan.spec.early_us
-            && before_us != i64::MIN
-            && floor(before_us, early_us, 0) != floor(watermark_us, early_us, 0)
-        {
+        if self.shows_early(before_us) {
             self.show_open()?;
         }
         Ok(())
     }
 
     /// Moves the rows that are due to the output, as made by the input's `row`.
-    pub(super) fn emit(&mut self, row: u32, version: i64, to: &mut Emitted) {
+    pub(super) fn emit(&mut self, row: u32, version: i64, to: &mut Emitted) -> Result<(), StageError> {
         if self.due.is_empty() {
-            return;
+            return Ok(());
         }
+        let failed = self.aggregate.finish(&self.due)?;
+        let mut failed = failed.iter().peekable();
         let version = self.plan.spec.has_versions.then_some(version);
         for at in 0..self.due.len() {
+            if let Some(why) = failed.next_if(|why| why.row == at) {
+                let (key, end) = (self.due.keys.get(at).escape_ascii(), super::clock::show(self.due.ends_us[at]));
+                tracing::error!("the row of the window of {key} that ends at {end} can't be made: {}", why.detail);
+                self.log.note_unfinished();
+                continue;
+            }
             let values = &mut to.values;
             rows::push_head(&self.plan.key_names, &self.due, at, version, &mut values.packed.data);
-            let window_us = self.due.ends_us[at] - self.due.starts_us[at];
-            self.aggregate.push_columns(&self.due.states, at, window_us, &mut values.packed.data);
+            self.aggregate.push_columns(&self.due, at, &mut values.packed.data);
             values.packed.data.push(b'}');
             values.end_row();
             to.keys.push(rows::record_key(self.due.keys.get(at)).as_deref());
@@ -267,12 +343,18 @@ impl WindowStage {
             to.row.push(row);
         }
         self.due.clear();
+        Ok(())
     }
 
     /// What the partition says of itself to those who merge its states.
     pub(super) fn mark(&self) -> Mark {
         Mark { watermark_us: self.keyed.clock.watermark_us, idle: self.keyed.clock.idle }
     }
+}
+
+/// The version of rows that the record at this offset caused; between two of them fits one that time caused.
+fn version_of(offset: i64) -> i64 {
+    offset.wrapping_add(1).wrapping_mul(2)
 }
 
 fn push_emitted(to: &mut Emitted, (output, row): (u32, u32), key: Option<&[u8]>, value: Option<&[u8]>) {

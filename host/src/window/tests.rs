@@ -10,7 +10,7 @@ use super::{Aggregate, WindowStage};
 use crate::config::{
     AggregateConfig, EventTime, Function, LatePolicy, NamedField, TimeEncoding, WindowConfig, WindowKind,
 };
-use crate::memory::Chance;
+use crate::memory::{Chance, KeyValue};
 use crate::plugin::{Emitted, StageInput, StageOutput, Verdict};
 use crate::record::{Cell, Column, ColumnData, ColumnType, TimestampEncoding};
 
@@ -51,7 +51,7 @@ fn config(kind: WindowKind, reopen_ms: u64, early_ms: Option<u64>) -> WindowConf
 }
 
 fn stage(config: &WindowConfig, role: Role) -> WindowStage {
-    let (plan, _) = WindowPlan::new(config, role);
+    let (plan, _) = WindowPlan::new(config, role, &[]);
     let functions = WindowPlan::functions(config).expect("functions");
     WindowStage::new(plan.into(), Aggregate::Functions(functions))
 }
@@ -336,7 +336,7 @@ fn rough_ride(config: &WindowConfig, events: &[Event], seed: u64) -> (Vec<Value>
     stage_now.begin(0);
     let (mut rows, mut late) = (Vec::new(), Vec::new());
     let (mut pending_rows, mut pending_late) = (Vec::new(), Vec::new());
-    let mut changelog: Vec<(Option<Vec<u8>>, Option<Vec<u8>>)> = Vec::new();
+    let mut changelog: Vec<KeyValue> = Vec::new();
     let (mut committed, mut position) = (0, 0);
     let mut told = StateRows::default();
     while committed < events.len() {
@@ -386,9 +386,7 @@ fn rough_ride(config: &WindowConfig, events: &[Event], seed: u64) -> (Vec<Value>
     (rows, late)
 }
 
-type Changelog = [(Option<Vec<u8>>, Option<Vec<u8>>)];
-
-fn restored(config: &WindowConfig, changelog: &Changelog, base: i64, committed: usize) -> WindowStage {
+fn restored(config: &WindowConfig, changelog: &[KeyValue], base: i64, committed: usize) -> WindowStage {
     let mut stage = stage(config, Role::Whole);
     let rest = &changelog[base as usize..];
     for (key, value) in rest {

@@ -37,6 +37,8 @@ pub struct Chain {
     pub watch: Option<Arc<Watch>>,
     /// True once the chain was given up by itself: only a person brings it back.
     pub given_up: bool,
+    /// True where the chain before it could not read the states that this one leaves: there is no way back.
+    pub one_way: bool,
 }
 
 impl Chain {
@@ -211,8 +213,9 @@ impl Chains {
             return None;
         }
         let number = instead_of + 1;
+        let one_way = chain.one_way;
         let before = std::mem::replace(&mut inner.current, Arc::new(Chain { number, ..chain }));
-        inner.previous = Some(before);
+        inner.previous = (!one_way).then_some(before);
         inner.followers = 0;
         self.number.store(number, Ordering::Release);
         Some(number)
@@ -287,7 +290,16 @@ mod tests {
             plugins: Arc::new([("validate".to_owned(), "ab".to_owned())].into()),
             watch: None,
             given_up: false,
+            one_way: false,
         }
+    }
+
+    #[test]
+    fn there_is_no_way_back_over_states_that_the_chain_before_could_not_read() {
+        let chains = Chains::new(chain());
+        assert_eq!(chains.put(0, Chain { one_way: true, ..chain() }), Some(1));
+        assert_eq!(chains.roll_back(1, Asker::Person, "please"), WayBack::Nothing);
+        assert_eq!(chains.roll_back(1, Asker::Worker, "bad"), WayBack::Nothing);
     }
 
     #[test]

@@ -102,7 +102,9 @@ impl Worker {
             if let Err(why) = watch.admit(now_ms, batch) {
                 self.abort(now_ms, &why)?;
                 // Where others were faster, their chain is followed at the next step.
-                self.shared.chains.roll_back(self.chain.number, Asker::Worker, &why);
+                if self.shared.chains.roll_back(self.chain.number, Asker::Worker, &why) == WayBack::Nothing {
+                    self.shared.chains.pause(&why);
+                }
                 return Ok(false);
             }
             self.block.admitted = self.block.admitted.plus(batch);

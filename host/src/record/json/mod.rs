@@ -32,6 +32,7 @@ pub use scan::Kind;
 pub use sites::Sites;
 pub use span::{Items, Members, Span, is_json_number};
 pub use splice::{SpliceError, SpliceFault, Splicer};
+pub(crate) use write::value as write_value;
 
 /// Arrays and objects that may be open at once; `serde_json` counts to 128 and refuses that one.
 const MAX_DEPTH: usize = 127;

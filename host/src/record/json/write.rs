@@ -7,7 +7,7 @@ use crate::record::{ColumnData, ColumnType, TimestampEncoding};
 
 /// Appends `row` of `data`, a column of type `ty`, as the JSON that stands at `path`. On an error something may have been
 /// appended.
-pub(super) fn value(
+pub(crate) fn value(
     ty: ColumnType,
     data: &ColumnData,
     row: usize,

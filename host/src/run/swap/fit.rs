@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::super::Prepared;
 use super::super::plan::key_paths;
 use super::store::Store;
-use crate::config::{Config, StageKind};
+use crate::config::Config;
 use crate::plugin::{Descriptor, user_cache_dir};
 
 /// Where what survives a restart is kept.
@@ -18,10 +18,7 @@ pub(super) fn folder(config: &Config) -> PathBuf {
 }
 
 pub(super) fn plugin_files(config: &Config) -> impl Iterator<Item = (&str, &std::path::Path)> {
-    config.stages.iter().filter_map(|stage| match &stage.kind {
-        StageKind::Plugin(plugin) => Some((stage.name.as_str(), plugin.path.as_path())),
-        _ => None,
-    })
+    config.stages.iter().filter_map(|stage| Some((stage.name.as_str(), stage.kind.plugin()?.path.as_path())))
 }
 
 /// A pipeline with components of the store in the place of others; `None` where there are none, or one does not load.
@@ -57,8 +54,25 @@ pub(super) fn changed_stages(before: &Prepared, after: &Prepared) -> Vec<usize> 
     pairs.filter(|(_, (before, after))| before.1 != after.1).map(|(index, _)| index).collect()
 }
 
+/// True where the plugins before could not read the states that the ones after leave: then there is no way back.
+pub(super) fn is_one_way(before: &Prepared, after: &Prepared) -> bool {
+    let versions = before.state_versions().zip(after.state_versions());
+    let mut kept = versions.filter_map(|(old, new)| Some((old?, new?)));
+    kept.any(|(old, new)| old.own != new.own && !old.older.contains(&new.own))
+}
+
 /// Fails where a new version no longer writes a field that a later stage must have, or that a sink takes its key from.
 pub(super) fn fits(config: &Config, before: &Prepared, after: &Prepared) -> Result<(), String> {
+    for ((stage, old), new) in config.stages.iter().zip(before.state_versions()).zip(after.state_versions()) {
+        let (Some(old), Some(new)) = (old, new) else { continue };
+        if new.own != old.own && !new.older.contains(&old.own) {
+            let (name, old, new) = (&stage.name, old.own, new.own);
+            return Err(format!(
+                "stage `{name}` has states of version {old}; the new plugin makes version {new} and does not say that it \
+                 migrates those: add {old} to its `migrates`"
+            ));
+        }
+    }
     let stages: Vec<_> = config.stages.iter().zip(before.descriptors().zip(after.descriptors())).collect();
     for (index, (stage, ((old, _), (new, _)))) in stages.iter().enumerate() {
         let gone = old.writes.iter().filter(|old| !new.writes.iter().any(|new| new.path == old.path));

@@ -7,6 +7,7 @@
 mod files;
 mod fit;
 mod group;
+mod merging;
 mod store;
 mod trust;
 mod types;
@@ -19,7 +20,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use files::WatchedFile;
-use fit::{changed_stages, fits, folder, plugin_files, restored};
+use fit::{changed_stages, fits, folder, is_one_way, plugin_files, restored};
 pub(super) use group::Group;
 use store::{Active, ActiveStage, Store};
 pub use types::{
@@ -28,7 +29,7 @@ pub use types::{
 
 use crate::config::{Config, SourceConfig};
 use crate::plugin::digest_of;
-use crate::worker::{Asker, ChainEvent, Chains, Watch, WatchLimits, WayBack};
+use crate::worker::{Asker, Chain, ChainEvent, Chains, Watch, WatchLimits, WayBack};
 
 use super::{Prepared, RunError, lock, now_ms};
 
@@ -45,6 +46,8 @@ const HISTORY_MAX: usize = 100;
 pub struct Swapper {
     config: Config,
     chains: Arc<Chains>,
+    /// The chains of second levels, with the stages that they belong to.
+    merging: Mutex<Vec<(usize, Arc<Chains>)>>,
     started: Instant,
     /// Raised when the run is to end.
     stop: Arc<AtomicBool>,
@@ -107,6 +110,7 @@ impl Swapper {
         let swapper = Self {
             config: config.clone(),
             chains,
+            merging: Mutex::default(),
             started,
             stop: stop.clone(),
             store,
@@ -281,7 +285,15 @@ impl Swapper {
 
     fn put(&self, instead_of: u64, prepared: Prepared, watch: Option<Arc<Watch>>) -> Result<Swapped, SwapError> {
         let mut state = lock(&self.state);
-        let chain = prepared.chain(&self.config, watch, &self.stop);
+        let one_way = is_one_way(&state.current, &prepared);
+        if one_way {
+            tracing::warn!(
+                "the plugin before this swap can't read the states that it will leave: there is no way back"
+            );
+        }
+        let chain = Chain { one_way, ..prepared.chain(&self.config, watch, &self.stop) };
+        // Those who merge states have to read what the new version sends.
+        self.follow_merging(&prepared)?;
         let plugins = chain.plugins.as_ref().clone();
         let number = self.chains.put(instead_of, chain).ok_or(SwapError::Overtaken)?;
         state.number = number;
@@ -376,7 +388,9 @@ impl Swapper {
         let mut state = lock(&self.state);
         if let Some(previous) = &state.previous {
             let watch = self.watch(changed_stages(previous, &state.current));
-            let number = self.chains.put(state.number, state.current.chain(&self.config, watch, &self.stop));
+            let one_way = is_one_way(previous, &state.current);
+            let chain = Chain { one_way, ..state.current.chain(&self.config, watch, &self.stop) };
+            let number = self.chains.put(state.number, chain);
             // Nobody else knows of the chains yet.
             state.number = number.unwrap_or(state.number);
         }
@@ -422,6 +436,9 @@ impl Swapper {
             }
             state.active.on_trial = false;
             self.write_active(&state.active, &state.current);
+            if let Err(why) = self.follow_merging(&state.current) {
+                tracing::error!("states are still merged by the version that was given up: {why}");
+            }
             state.current.labels.stages.iter().cloned().collect()
         };
         tracing::error!(version = from, "rolled back to the version before: {why}");

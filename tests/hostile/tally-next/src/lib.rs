@@ -1,0 +1,70 @@
+//! The same as `tally`, with states of another version: it takes over those that `tally` left.
+
+#![allow(missing_docs)]
+
+use millstream_sdk::prelude::*;
+
+#[derive(Config)]
+pub struct Tally {
+    #[config(default = 13)]
+    unlucky: i64,
+}
+
+#[derive(Read)]
+pub struct Record {
+    #[field("/spent")]
+    spent: i64,
+}
+
+/// Its members stand in another order than in version 1, so that nobody can mistake the one for the other.
+#[derive(State, Default)]
+pub struct Sum {
+    spent: i64,
+    n: u64,
+}
+
+#[derive(State)]
+struct SumOfVersion1 {
+    n: u64,
+    spent: i64,
+}
+
+#[derive(Write)]
+pub struct Row {
+    #[field("/n")]
+    n: i64,
+    #[field("/spent")]
+    spent: i64,
+    #[field("/made_by")]
+    made_by: i64,
+}
+
+#[aggregate(version = 2, migrates = [1])]
+impl Aggregate for Tally {
+    type Event<'a> = Record;
+    type State = Sum;
+    type Row<'a> = Row;
+
+    fn fold(&self, sum: &mut Sum, record: Record) -> Result<(), Reject> {
+        if record.spent == self.unlucky {
+            return Err(Reject::new("unlucky", "nobody spends that"));
+        }
+        sum.n += 1;
+        sum.spent += record.spent;
+        Ok(())
+    }
+
+    fn merge(&self, left: &mut Sum, right: Sum) {
+        left.n += right.n;
+        left.spent += right.spent;
+    }
+
+    fn finish<'a>(&self, _: &Window<'a>, sum: &'a Sum) -> Row {
+        Row { n: sum.n.cast_signed(), spent: sum.spent, made_by: 2 }
+    }
+
+    fn migrate(&self, _: u32, bytes: &[u8]) -> Result<Sum, String> {
+        let old = SumOfVersion1::from_bytes(bytes).ok_or("no sum of version 1")?;
+        Ok(Sum { spent: old.spent, n: old.n })
+    }
+}
