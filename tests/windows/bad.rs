@@ -9,9 +9,13 @@ use serde_json::Value;
 use crate::harness::process::folder;
 
 fn run(folder: &Path, window: &str, records: &str) -> (bool, String) {
+    run_stage(folder, &format!("window: {{{window}}}"), records)
+}
+
+fn run_stage(folder: &Path, stage: &str, records: &str) -> (bool, String) {
     let pipeline = format!(
         "pipeline: bad\nsource: {{files: {{paths: [in.ndjson]}}}}\n\
-         stages: [{{name: w, window: {{{window}}}}}]\n\
+         stages: [{{name: w, {stage}}}]\n\
          outputs: {{main: {{file: {{path: out.ndjson}}}}, late: {{file: {{path: late.ndjson}}}}}}\n\
          dead_letters: {{to: {{file: {{path: dead.ndjson}}}}}}\n"
     );
@@ -89,6 +93,40 @@ fn late_records_can_have_an_output_of_their_own() {
 }
 
 #[test]
+fn a_record_that_goes_on_goes_on_late_as_well() {
+    let folder = folder("windows-forward");
+    let records = [r#"{"t":1000,"k":"a","v":1}"#, r#"{"t":2000,"k":"a","v":1}"#, r#"{"t":1001,"k":"a","v":9}"#];
+    let window = COUNTS.replace("output: main", "output: late, forward: true");
+    let (done, said) = run(&folder, &window, &records.join("\n"));
+    assert!(done, "{said}");
+    assert_eq!(lines(&folder, "out.ndjson").len(), 3, "every record");
+    let counted: i64 = lines(&folder, "late.ndjson").iter().map(|row| row["n"].as_i64().expect("a number")).sum();
+    assert_eq!(counted, 2, "the late one is in no window");
+    assert_eq!(lines(&folder, "dead.ndjson").len(), 0);
+}
+
+#[test]
+fn a_record_that_came_before_is_dropped_and_counted() {
+    let folder = folder("windows-duplicates");
+    let record = |t: i64, id: &str| format!(r#"{{"t":{t},"id":"{id}"}}"#);
+    let records = [
+        record(1_000, "a"),
+        record(1_000, "a"),
+        record(1_005, "b"),
+        record(1_059, "a"),
+        record(1_060, "a"),
+        record(5_000, "b"),
+        record(1_000, "c"),
+    ];
+    let stage = "deduplicate: {time: {field: /t, encoding: epoch_s}, key: [/id], within: 1m}";
+    let (done, said) = run_stage(&folder, stage, &records.join("\n"));
+    assert!(done, "{said}");
+    let times: Vec<i64> = lines(&folder, "out.ndjson").iter().map(|row| row["t"].as_i64().expect("a time")).collect();
+    assert_eq!(times, [1_000, 1_005, 1_060, 5_000]);
+    assert!(said.contains("deduplicated=2") && said.contains("dead_letters=1"), "{said}");
+}
+
+#[test]
 fn a_definition_that_makes_no_sense_is_refused_with_its_place() {
     let folder = folder("windows-refused");
     let refused: BTreeMap<&str, &str> = [
@@ -103,6 +141,7 @@ fn a_definition_that_makes_no_sense_is_refused_with_its_place() {
         ("time: record, tumbling: 1m, aggregate: {n: count}, output: nowhere", "there is main or late"),
         ("time: record, hopping: {size: 1m, every: 2m}, aggregate: {n: count}, output: main", "would be in none"),
         ("time: record, hopping: {size: 30d, every: 1s}, aggregate: {n: count}, output: main", "at most 1440"),
+        ("time: record, tumbling: 1m, late: forward, aggregate: {n: count}, output: main", "with `forward: true`"),
         ("time: record, session: 5m, offset: 1m, aggregate: {n: count}, output: main", "has no offset"),
         (
             "time: record, key: [/a/id, /b/id], tumbling: 1m, aggregate: {n: count}, output: main",

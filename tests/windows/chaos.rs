@@ -84,6 +84,9 @@ fn break_things(broker: &Broker, size: &Size, folder: &Path, configs: &[String; 
         if kill == size.kills / 2 {
             broker.crash();
         }
+        // Rows that are written are committed a little later: in between is the moment to kill.
+        let rows = topics::written(&broker.address(), "w-sessions");
+        first.await_that("rows", || topics::written(&broker.address(), "w-sessions") > rows);
         first.kill();
         first = start(0);
     }
@@ -106,6 +109,7 @@ stages:
       disorder: {DISORDER_S}s
       keyed_topic: true
       forward: true
+      late: dead_letter
       aggregate: {{n: count, spent: {{sum: /spent}}, countries: {{distinct: /country}}}}
       output: sessions
   - name: w-countries

@@ -37,8 +37,10 @@ impl Line {
                 folder.join("tally.wasm").display()
             )
         };
-        let (users, countries) =
-            (window("user", "users", "keyed_topic: true, forward: true"), window("country", "countries", ""));
+        let (users, countries) = (
+            window("user", "users", "keyed_topic: true, forward: true, late: dead_letter"),
+            window("country", "countries", ""),
+        );
         let text = format!(
             "pipeline: s\ninstance: one\nworkers: 2\ndelivery: exactly_once\n\
              source: {{kafka: {{brokers: \"{brokers}\", topic: s-in, start: earliest, properties: {{session.timeout.ms: 6000}}}}}}\n\

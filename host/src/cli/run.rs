@@ -46,6 +46,7 @@ pub(super) fn run(args: &Args) -> Result<ExitCode> {
         filtered = ledger.filtered(),
         folded = ledger.folded(),
         late = ledger.late(),
+        deduplicated = ledger.deduplicated(),
         dead_letters = ledger.dead_lettered(),
         imbalance = ledger.imbalance(),
         "ended"

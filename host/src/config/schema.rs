@@ -32,6 +32,7 @@ mod tests {
         ("/$defs/filter", stage::FILTER_KEYS),
         ("/$defs/route", stage::ROUTE_KEYS),
         ("/$defs/window", window::WINDOW_KEYS),
+        ("/$defs/deduplicate", window::DEDUPLICATE_KEYS),
         ("/$defs/hopping", window::HOPPING_KEYS),
         ("/$defs/late", window::LATE_KEYS),
         ("/$defs/aggregate_plugin", stage::AGGREGATE_PLUGIN_KEYS),

@@ -29,7 +29,7 @@ pub enum StageKind {
     Filter(FilterConfig),
     /// Sends records to outputs by a field's value.
     Route(RouteConfig),
-    /// Aggregates records over windows of event time.
+    /// Aggregates records over windows of event time, or lets each pass once.
     Window(Box<WindowConfig>),
 }
 
@@ -143,13 +143,14 @@ pub struct RouteConfig {
     pub default: String,
 }
 
-pub(super) const STAGE_KEYS: &[&str] = &["name", "plugin", "config", "limits", "select", "filter", "route", "window"];
+pub(super) const STAGE_KEYS: &[&str] =
+    &["name", "plugin", "config", "limits", "select", "filter", "route", "window", "deduplicate"];
 pub(super) const LIMITS_KEYS: &[&str] = &["memory", "deadline_ms", "output"];
 pub(super) const SELECT_KEYS: &[&str] = &["keep", "drop", "rename"];
 pub(super) const FILTER_KEYS: &[&str] = &["field", "type", "op", "value"];
 pub(super) const ROUTE_KEYS: &[&str] = &["field", "outputs", "default"];
 pub(super) const AGGREGATE_PLUGIN_KEYS: &[&str] = &["plugin", "config", "limits"];
-const KINDS: &[&str] = &["plugin", "select", "filter", "route", "window"];
+const KINDS: &[&str] = &["plugin", "select", "filter", "route", "window", "deduplicate"];
 
 /// Most stages of a pipeline.
 const MAX_STAGES: usize = 64;
@@ -194,6 +195,7 @@ impl StageKind {
             "select" => Self::Select(SelectConfig::read(&at)?),
             "filter" => Self::Filter(FilterConfig::read(&at)?),
             "route" => Self::Route(RouteConfig::read(&at)?),
+            "deduplicate" => Self::Window(Box::new(WindowConfig::read_deduplicate(&at)?)),
             _ => Self::Window(Box::new(WindowConfig::read(&at)?)),
         })
     }

@@ -67,6 +67,11 @@ pub enum WindowKind {
         /// The gap.
         gap_ms: u64,
     },
+    /// Not at all: records are looked at for duplicates.
+    Duplicates {
+        /// How far apart two records of one key lie, at least, that are none.
+        within_ms: u64,
+    },
 }
 
 /// What becomes of late records.
@@ -76,6 +81,8 @@ pub enum LatePolicy {
     DeadLetter,
     /// An output of their own.
     Output(String),
+    /// They go on like all others, of a stage that forwards its records, and are counted.
+    Forward,
 }
 
 /// What is made of a window's records.
@@ -128,6 +135,7 @@ pub(super) const WINDOW_KEYS: &[&str] = &[
     "forward",
     "keyed_topic",
 ];
+pub(super) const DEDUPLICATE_KEYS: &[&str] = &["time", "key", "within", "disorder", "max_jump", "late"];
 pub(super) const HOPPING_KEYS: &[&str] = &["size", "every"];
 pub(super) const LATE_KEYS: &[&str] = &["output"];
 
@@ -154,26 +162,51 @@ impl WindowConfig {
         let aggregate =
             AggregateConfig::read(&fields.required("aggregate", "what is made of a window's records")?, &key)?;
         let reopen_ms = optional("reopen")?.unwrap_or(0);
-        let max_jump_ms = match fields.optional("max_jump") {
-            Some(at) if at.scalar("a time or `off`")?.text == "off" => None,
-            Some(at) => Some(duration_ms(&at)?),
-            None => Some(DAY_MS),
-        };
+        let forward = fields.or("forward", false, |at| at.boolean())?;
+        let late = LatePolicy::of(fields.optional("late").as_ref(), forward)?;
         Ok(Self {
             time: read_time(&time_at)?,
             key,
             kind,
             disorder_ms: fields.or("disorder", 0, duration_or_zero_ms)?,
-            max_jump_ms,
-            late: fields.or("late", LatePolicy::DeadLetter, LatePolicy::read)?,
+            max_jump_ms: read_max_jump(fields.optional("max_jump"))?,
+            late,
             reopen_ms,
             early_ms: optional("early")?,
             close_after_ms: optional("close_after")?,
             idle_ms: optional("idle")?.unwrap_or(60_000),
             aggregate,
             output: fields.required("output", "the output that the rows go to")?.name()?,
-            forward: fields.or("forward", false, |at| at.boolean())?,
+            forward,
             keyed_topic: fields.or("keyed_topic", false, |at| at.boolean())?,
+        })
+    }
+
+    /// A stage that lets a key's record pass once.
+    pub(super) fn read_deduplicate(at: &At<'_>) -> Result<Self, ConfigError> {
+        let fields = at.fields(DEDUPLICATE_KEYS)?;
+        let time_at = fields.required("time", "where a record says when it happened, or `record` for its timestamp")?;
+        let key_at = fields.required("key", "the fields that duplicates have in common")?;
+        let within_at = fields.required("within", "how far apart two records lie, at least, that are no duplicates")?;
+        let key = read_key(&key_at)?;
+        if key.is_empty() {
+            return Err(key_at.error("expected at least one field"));
+        }
+        Ok(Self {
+            time: read_time(&time_at)?,
+            key,
+            kind: WindowKind::Duplicates { within_ms: duration_ms(&within_at)? },
+            disorder_ms: fields.or("disorder", 0, duration_or_zero_ms)?,
+            max_jump_ms: read_max_jump(fields.optional("max_jump"))?,
+            late: fields.or("late", LatePolicy::DeadLetter, LatePolicy::read)?,
+            reopen_ms: 0,
+            early_ms: None,
+            close_after_ms: None,
+            idle_ms: 60_000,
+            aggregate: AggregateConfig::Functions(Vec::new()),
+            output: super::MAIN_OUTPUT.to_owned(),
+            forward: true,
+            keyed_topic: true,
         })
     }
 
@@ -181,7 +214,7 @@ impl WindowConfig {
     pub fn outputs(&self) -> impl Iterator<Item = &str> {
         let late = match &self.late {
             LatePolicy::Output(output) => Some(output.as_str()),
-            LatePolicy::DeadLetter => None,
+            LatePolicy::DeadLetter | LatePolicy::Forward => None,
         };
         [self.output.as_str()].into_iter().chain(late)
     }
@@ -239,12 +272,25 @@ pub fn gcd(a: u64, b: u64) -> u64 {
 }
 
 impl LatePolicy {
+    /// What is given, or else what loses nothing.
+    fn of(at: Option<&At<'_>>, forward: bool) -> Result<Self, ConfigError> {
+        let Some(at) = at else { return Ok(if forward { Self::Forward } else { Self::DeadLetter }) };
+        match Self::read(at)? {
+            Self::Forward if !forward => {
+                Err(at.error("is for a stage with `forward: true`: here records go no further"))
+            }
+            late => Ok(late),
+        }
+    }
+
     fn read(at: &At<'_>) -> Result<Self, ConfigError> {
         match at.entry("output") {
             Some(output) => at.fields(LATE_KEYS).and_then(|_| Ok(Self::Output(output.name()?))),
-            None => {
-                at.parsed("dead_letter or {output: NAME}", |text| (text == "dead_letter").then_some(Self::DeadLetter))
-            }
+            None => at.parsed("dead_letter, forward or {output: NAME}", |text| match text {
+                "dead_letter" => Some(Self::DeadLetter),
+                "forward" => Some(Self::Forward),
+                _ => None,
+            }),
         }
     }
 }
@@ -305,6 +351,14 @@ fn read_time(at: &At<'_>) -> Result<Option<EventTime>, ConfigError> {
     let encodings: Vec<&str> = ENCODINGS.iter().map(|encoding| encoding.0).collect();
     let what = format!("`record`, or {{field: /time, encoding: …}} with one of {}", encodings.join(", "));
     at.parsed(&what, |text| (text == "record").then_some(None))
+}
+
+fn read_max_jump(at: Option<At<'_>>) -> Result<Option<u64>, ConfigError> {
+    match at {
+        Some(at) if at.scalar("a time or `off`")?.text == "off" => Ok(None),
+        Some(at) => duration_ms(&at).map(Some),
+        None => Ok(Some(DAY_MS)),
+    }
 }
 
 fn read_key(at: &At<'_>) -> Result<Vec<NamedField>, ConfigError> {

@@ -65,6 +65,8 @@ pub struct StageCounts {
     pub folded: u64,
     /// Rows that came too late for their windows and went to an output of their own.
     pub late: u64,
+    /// Rows of which one came before.
+    pub deduplicated: u64,
     /// Rows that became dead letters.
     pub dead_lettered: u64,
 }
@@ -77,12 +79,14 @@ impl StageCounts {
         self.filtered += other.filtered;
         self.folded += other.folded;
         self.late += other.late;
+        self.deduplicated += other.deduplicated;
         self.dead_lettered += other.dead_lettered;
     }
 
     /// True when every row that came in is accounted for once.
     pub fn balances(&self) -> bool {
-        self.entered == self.forwarded + self.filtered + self.folded + self.late + self.dead_lettered
+        let kept = self.folded + self.late + self.deduplicated;
+        self.entered == self.forwarded + self.filtered + kept + self.dead_lettered
     }
 }
 

@@ -217,6 +217,7 @@ impl SegmentRun {
                 Verdict::Drop => counts.filtered += 1,
                 Verdict::Fold => counts.folded += 1,
                 Verdict::Late => counts.late += 1,
+                Verdict::Duplicate => counts.deduplicated += 1,
                 Verdict::Reject => counts.dead_lettered += 1,
             }
         }
@@ -304,6 +305,7 @@ impl SegmentRun {
                     Verdict::Drop => counts.filtered -= 1,
                     Verdict::Fold => counts.folded -= 1,
                     Verdict::Late => counts.late -= 1,
+                    Verdict::Duplicate => counts.deduplicated -= 1,
                     Verdict::Reject => continue,
                 }
                 counts.dead_lettered += 1;

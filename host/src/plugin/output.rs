@@ -25,6 +25,8 @@ pub enum Verdict {
     Fold,
     /// It ends here, because it came too late for its windows; what it held went to an output of its own.
     Late,
+    /// It ends here, because one like it came before.
+    Duplicate,
 }
 
 /// Why a row was rejected.

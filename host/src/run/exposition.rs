@@ -63,6 +63,7 @@ fn accounting(out: &mut Exposition, seen: &Seen) {
         filtered: ledger.filtered(),
         folded: ledger.folded(),
         late: ledger.late(),
+        deduplicated: ledger.deduplicated(),
         dead_lettered: ledger.dead_lettered(),
     };
     for (outcome, count) in outcomes(&total) {
@@ -96,7 +97,7 @@ fn outcomes(counts: &StageCounts) -> [(&'static str, u64); 6] {
         ("folded", counts.folded),
         ("filtered", counts.filtered),
         ("late", counts.late),
-        ("deduplicated", 0),
+        ("deduplicated", counts.deduplicated),
         ("dead_lettered", counts.dead_lettered),
     ]
 }

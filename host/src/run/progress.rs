@@ -153,9 +153,9 @@ impl Report {
             )?;
         }
         let (forwarded, filtered, dead) = (ledger.forwarded(), ledger.filtered(), ledger.dead_lettered());
-        let states = match (ledger.folded(), ledger.late()) {
-            (0, 0) => String::new(),
-            (folded, late) => format!(" + folded {folded} + late {late}"),
+        let states = match (ledger.folded(), ledger.late(), ledger.deduplicated()) {
+            (0, 0, 0) => String::new(),
+            (folded, late, twice) => format!(" + folded {folded} + late {late} + deduplicated {twice}"),
         };
         writeln!(
             out,

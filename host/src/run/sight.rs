@@ -327,7 +327,7 @@ impl Service for Sight {
             json!({
                 "name": fact.name, "plugin": fact.plugin, "version": fact.version, "digest": fact.digest,
                 "in": counts.entered, "forwarded": counts.forwarded, "filtered": counts.filtered,
-                "folded": counts.folded, "late": counts.late, "dead_lettered": counts.dead_lettered,
+                "folded": counts.folded, "late": counts.late, "deduplicated": counts.deduplicated, "dead_lettered": counts.dead_lettered,
             })
         });
         let partitions = seen.readings.partitions.iter().map(|partition| {
@@ -349,7 +349,7 @@ impl Service for Sight {
             "why": self.ready().err(), "uptime_seconds": self.started.elapsed().as_secs(), "workers": seen.workers,
             "records": {
                 "in": ledger.records_in, "forwarded": ledger.forwarded(), "filtered": ledger.filtered(),
-                "folded": ledger.folded(), "late": ledger.late(),
+                "folded": ledger.folded(), "late": ledger.late(), "deduplicated": ledger.deduplicated(),
                 "dead_lettered": ledger.dead_lettered(), "emitted": ledger.emitted, "imbalance": ledger.imbalance(),
             },
             "rates": {"in_per_second": rate_in, "out_per_second": rate_out},

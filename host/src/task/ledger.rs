@@ -109,6 +109,11 @@ impl Ledger {
         self.stages.iter().map(|stage| stage.late).sum()
     }
 
+    /// Records of which one came before.
+    pub fn deduplicated(&self) -> u64 {
+        self.stages.iter().map(|stage| stage.deduplicated).sum()
+    }
+
     /// Records that went all the way, without those that stages emitted.
     pub fn forwarded(&self) -> u64 {
         self.stages.last().map_or(0, |output| output.forwarded)
@@ -116,7 +121,8 @@ impl Ledger {
 
     /// By how many records the two ledgers are off: 0, always.
     pub fn imbalance(&self) -> u64 {
-        let answered = self.forwarded() + self.filtered() + self.folded() + self.late() + self.dead_lettered();
+        let kept = self.folded() + self.late() + self.deduplicated();
+        let answered = self.forwarded() + self.filtered() + kept + self.dead_lettered();
         let records = self.records_in.abs_diff(answered);
         let stages: u64 = self.stages.iter().filter(|stage| !stage.balances()).count() as u64;
         let born = self.outputs.iter().sum::<u64>().abs_diff(self.forwarded() + self.emitted);

@@ -4,6 +4,7 @@ use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
 use super::clock::Clock;
+use super::duplicates;
 use super::session::Sessions;
 use super::spec::{Ends, Kind, WindowSpec};
 use crate::state::{Change, Entry, Store};
@@ -101,7 +102,7 @@ impl Keyed {
             return next_us;
         }
         let next_us = match spec.kind {
-            Kind::Session { .. } => self.timers.peek().map_or(i64::MAX, |timer| timer.0.0),
+            Kind::Session { .. } | Kind::Duplicates { .. } => self.timers.peek().map_or(i64::MAX, |timer| timer.0.0),
             Kind::Fixed { size_us, every_us, offset_us, .. } => {
                 let of = |part_us| Ends::of((size_us, every_us), offset_us, part_us);
                 let next = |part_us| next_of(of(part_us), watermark_us, spec.reopen_us);
@@ -125,9 +126,17 @@ fn next_of(ends: Ends, watermark_us: i64, reopen_us: i64) -> i64 {
 }
 
 fn add_timer(timers: &mut BinaryHeap<Reverse<(i64, Entry)>>, store: &Store, entry: Entry, spec: &WindowSpec) {
-    if let Kind::Session { gap_us } = spec.kind
-        && let Some(at_us) = Sessions::of(store.value(entry)).next_timer(gap_us, spec.reopen_us)
-    {
-        timers.push(Reverse((at_us, entry)));
+    let value = store.value(entry);
+    match spec.kind {
+        Kind::Fixed { .. } => {}
+        Kind::Session { gap_us } => {
+            let at_us = Sessions::of(value).next_timer(gap_us, spec.reopen_us);
+            timers.extend(at_us.map(|at_us| Reverse((at_us, entry))));
+        }
+        // An entry may be looked at once too often.
+        Kind::Duplicates { within_us } => {
+            let at = |time_us| Reverse((duplicates::forgotten_us(time_us, within_us), entry));
+            timers.extend(duplicates::times(value).map(at));
+        }
     }
 }

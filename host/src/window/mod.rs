@@ -9,6 +9,7 @@
 //! | `clock` | event times, which of them are believed, and the watermark |
 //! | `stage` | records in, rows out |
 //! | `fixed`; `session`, `sessions` | windows of one size; windows as long as events follow each other |
+//! | `duplicates` | records that came before |
 //! | `aggregate`, `functions`, `plugin` | what states are made of |
 //! | `rows` | keys, and rows as JSON |
 //! | `keyed`, `log` | states and clock together; what a commit tells of them |
@@ -17,6 +18,7 @@
 
 mod aggregate;
 mod clock;
+mod duplicates;
 mod fixed;
 mod functions;
 mod keyed;
@@ -35,7 +37,7 @@ pub use aggregate::Aggregate;
 pub use clock::Clock;
 pub use functions::Functions;
 pub use log::{LoadError, Meta, Reading, StateRows};
-pub use plan::{Role, WindowPlan};
+pub use plan::{Late, Role, WindowPlan};
 pub use plugin::PluginAggregate;
 pub use spec::{Kind, WindowSpec};
 pub use stage::WindowStage;

@@ -21,6 +21,17 @@ pub enum Role {
     Merge,
 }
 
+/// What becomes of late records.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Late {
+    /// Dead letters.
+    DeadLetter,
+    /// They go to the second output, and no further unless all records do.
+    Output,
+    /// They go on.
+    Forward,
+}
+
 /// A window stage, checked.
 #[derive(Clone, Debug)]
 pub struct WindowPlan {
@@ -32,8 +43,8 @@ pub struct WindowPlan {
     pub key_names: Vec<String>,
     /// The input column of the event time; `None` for the record's own timestamp.
     pub time_column: Option<usize>,
-    /// Late records go to the second output, not to the dead letters.
-    pub late_output: bool,
+    /// What becomes of late records.
+    pub late: Late,
     /// Records go on besides.
     pub forward: bool,
     /// What states are made by: states of another one can't be read.
@@ -58,8 +69,13 @@ impl WindowPlan {
             }
             reads.extend_from_slice(plugin);
         }
-        let late_output = matches!(config.late, LatePolicy::Output(_)) && role != Role::Merge;
-        let raw = role == Role::Merge || late_output;
+        let late = match config.late {
+            _ if role == Role::Merge => Late::DeadLetter,
+            LatePolicy::DeadLetter => Late::DeadLetter,
+            LatePolicy::Output(_) => Late::Output,
+            LatePolicy::Forward => Late::Forward,
+        };
+        let raw = role == Role::Merge || late == Late::Output;
         let descriptor = Descriptor {
             name: "window".to_owned(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -75,7 +91,7 @@ impl WindowPlan {
             role,
             key_names: config.key.iter().map(|key| key.name.clone()).collect(),
             time_column: config.time.as_ref().map(|_| config.key.len()),
-            late_output,
+            late,
             forward: config.forward,
             digest: digest(config),
         };

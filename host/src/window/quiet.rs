@@ -25,6 +25,7 @@ impl WindowStage {
         let Some(latest_us) = self.keyed.clock.latest_us else { return Ok(false) };
         let end_us = match self.plan.spec.kind {
             Kind::Session { gap_us } => latest_us + gap_us,
+            Kind::Duplicates { within_us } => latest_us + within_us,
             Kind::Fixed { size_us, every_us, part_us, offset_us } => {
                 Ends::of((size_us, every_us), offset_us, floor(latest_us, part_us, offset_us)).last_us
             }

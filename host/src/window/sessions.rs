@@ -209,6 +209,7 @@ impl WindowStage {
         match self.plan.spec.kind {
             Kind::Fixed { .. } => self.close_fixed(before_us)?,
             Kind::Session { gap_us } => self.close_sessions(gap_us),
+            Kind::Duplicates { within_us } => self.forget_times(within_us),
         }
         Ok(())
     }
@@ -218,6 +219,7 @@ impl WindowStage {
         match self.plan.spec.kind {
             Kind::Fixed { .. } => self.show_open_fixed()?,
             Kind::Session { gap_us } => self.show_open_sessions(gap_us),
+            Kind::Duplicates { .. } => {}
         }
         Ok(())
     }

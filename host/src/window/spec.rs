@@ -45,6 +45,11 @@ pub enum Kind {
         /// The gap.
         gap_us: i64,
     },
+    /// None at all: what is remembered is which keys came, and when.
+    Duplicates {
+        /// For how long.
+        within_us: i64,
+    },
 }
 
 impl WindowSpec {
@@ -59,6 +64,7 @@ impl WindowSpec {
                 offset_us: us(offset_ms % every_ms),
             },
             WindowKind::Session { gap_ms } => Kind::Session { gap_us: us(gap_ms) },
+            WindowKind::Duplicates { within_ms } => Kind::Duplicates { within_us: us(within_ms) },
         };
         Self {
             kind,

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::aggregate::Aggregate;
 use super::clock::Mark;
 use super::keyed::Keyed;
-use super::plan::{LATE_OUTPUT, ROWS_OUTPUT, Role, WindowPlan};
+use super::plan::{LATE_OUTPUT, Late, ROWS_OUTPUT, Role, WindowPlan};
 use super::plugin::PluginAggregate;
 use super::rows::{self, Due};
 use super::session::Sessions;
@@ -36,6 +36,8 @@ pub(super) enum Fate {
     Folded,
     /// All its windows were closed.
     Late,
+    /// One like it came before.
+    Duplicate,
     /// No state took it.
     Rejected(Rejection),
 }
@@ -126,6 +128,10 @@ impl WindowStage {
             match fate {
                 Fate::Folded => out.verdicts.push(if self.plan.forward { Verdict::Forward } else { Verdict::Fold }),
                 Fate::Late => self.late(event_us, input, row, out),
+                Fate::Duplicate => {
+                    out.verdicts.push(Verdict::Duplicate);
+                    continue;
+                }
                 Fate::Rejected(why) => {
                     out.verdicts.push(Verdict::Drop);
                     found.push(why);
@@ -219,18 +225,24 @@ impl WindowStage {
                 self.fold_part(part_us, Ends::of((size_us, every_us), offset_us, part_us), piece)
             }
             Kind::Session { gap_us } => self.fold_session(times_us, gap_us, piece),
+            Kind::Duplicates { within_us } => Ok(self.note_once(times_us.0, within_us)),
         }
     }
 
     /// A row that came too late for all its windows.
-    fn late(&self, event_us: i64, input: &StageInput<'_>, row: usize, out: &mut StageOutput) {
+    fn late(&mut self, event_us: i64, input: &StageInput<'_>, row: usize, out: &mut StageOutput) {
         let watermark_us = self.keyed.clock.watermark_us;
-        if !self.plan.late_output {
+        if self.plan.late == Late::DeadLetter {
             let (event, watermark) = (super::clock::show(event_us), super::clock::show(watermark_us));
             let detail = format!("the event time {event} came when all before {watermark} was closed");
             return reject(out, row, "late", detail);
         }
-        out.verdicts.push(Verdict::Late);
+        out.verdicts.push(if self.plan.forward { Verdict::Forward } else { Verdict::Late });
+        // One that goes on is counted as late for a window.
+        self.log.note_late(u64::from(self.plan.forward));
+        if self.plan.late == Late::Forward {
+            return;
+        }
         let key = input.keys.and_then(|keys| keys.get(row));
         let value = input.values.and_then(|values| values.get(row));
         push_emitted(&mut out.emitted, (LATE_OUTPUT, row as u32), key, value);
@@ -271,7 +283,7 @@ impl WindowStage {
                 return Ok(false);
             }
             match stage.fold(times_us, Piece::State(state))? {
-                Fate::Folded => {}
+                Fate::Folded | Fate::Duplicate => {}
                 Fate::Late => late += 1,
                 Fate::Rejected(why) => rejected = Some(why),
             }
@@ -279,7 +291,7 @@ impl WindowStage {
         };
         let mut readable = true;
         match self.plan.spec.kind {
-            Kind::Fixed { .. } => readable = add(self, (bucket, bucket), value)?,
+            Kind::Fixed { .. } | Kind::Duplicates { .. } => readable = add(self, (bucket, bucket), value)?,
             Kind::Session { .. } => {
                 for session in Sessions::of(value).iter() {
                     readable &= add(self, (session.first_us, session.last_us), &value[session.state.clone()])?;

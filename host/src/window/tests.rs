@@ -91,6 +91,16 @@ fn stream(seed: u64, events: usize) -> Vec<Event> {
 
 /// Runs events whose first has this offset; returns the rows and the late ones.
 fn run(stage: &mut WindowStage, events: &[Event], first_offset: i64) -> (Vec<Value>, Vec<i64>) {
+    let out = output_of(stage, events, first_offset);
+    let late =
+        out.rejections.iter().inspect(|why| assert_eq!(why.code, "late")).map(|why| first_offset + why.row as i64);
+    let late: Vec<i64> = late.collect();
+    assert_eq!(out.verdicts.iter().filter(|verdict| **verdict == Verdict::Fold).count(), events.len() - late.len());
+    (rows(&out.emitted), late)
+}
+
+/// Runs events and returns all that came of them.
+fn output_of(stage: &mut WindowStage, events: &[Event], first_offset: i64) -> StageOutput {
     let json = |texts: Vec<String>| {
         let mut column = Column::new(ColumnType::Json);
         for text in texts {
@@ -121,11 +131,7 @@ fn run(stage: &mut WindowStage, events: &[Event], first_offset: i64) -> (Vec<Val
     let offsets: Vec<i64> = (0..events.len() as i64).map(|row| first_offset + row).collect();
     let mut out = StageOutput::default();
     stage.run(&input, &offsets, &mut out).expect("no trouble");
-    let late =
-        out.rejections.iter().inspect(|why| assert_eq!(why.code, "late")).map(|why| first_offset + why.row as i64);
-    let late: Vec<i64> = late.collect();
-    assert_eq!(out.verdicts.iter().filter(|verdict| **verdict == Verdict::Fold).count(), events.len() - late.len());
-    (rows(&out.emitted), late)
+    out
 }
 
 fn rows(emitted: &Emitted) -> Vec<Value> {
@@ -164,6 +170,7 @@ impl<'a> Reference<'a> {
         let late = match self.config.kind {
             WindowKind::Session { gap_ms } => self.join(event, gap_ms as i64, version),
             WindowKind::Fixed { .. } => self.add(event, version),
+            WindowKind::Duplicates { .. } => unreachable!("no window"),
         };
         if late {
             self.late.push(offset);
@@ -272,6 +279,7 @@ impl<'a> Reference<'a> {
                     }
                 }
             }
+            WindowKind::Duplicates { .. } => {}
             WindowKind::Fixed { .. } => {
                 let all =
                     self.taken.iter().flat_map(|event| self.windows(event.time_ms).into_iter().map(|w| (w, event.key)));
@@ -398,4 +406,64 @@ fn restored(config: &WindowConfig, changelog: &[KeyValue], base: i64, committed:
         stage.loaded(base, 0, committed as i64).expect("as it was committed");
     }
     stage
+}
+
+#[test]
+fn each_record_passes_once_and_what_can_not_be_known_any_more_is_late() {
+    for seed in 0..100 {
+        let within_ms = 40;
+        let config = config(WindowKind::Duplicates { within_ms }, 0, None);
+        let config = WindowConfig { aggregate: AggregateConfig::Functions(Vec::new()), forward: true, ..config };
+        let events = stream(seed, 400);
+        let (mut taken, mut latest_ms): (Vec<&Event>, i64) = (Vec::new(), i64::MIN / 2);
+        let mut expected = Vec::new();
+        for event in &events {
+            let near =
+                |other: &Event| other.key == event.key && (other.time_ms - event.time_ms).abs() < within_ms as i64;
+            expected.push(if event.time_ms + within_ms as i64 <= latest_ms - config.disorder_ms as i64 {
+                Verdict::Reject
+            } else if taken.iter().any(|other| near(other)) {
+                Verdict::Duplicate
+            } else {
+                taken.push(event);
+                latest_ms = latest_ms.max(event.time_ms);
+                Verdict::Forward
+            });
+        }
+        assert_eq!(deduplicated(&config, &events, seed), expected, "seed {seed}");
+        assert!(
+            expected.contains(&Verdict::Duplicate) && expected.contains(&Verdict::Reject),
+            "seed {seed} shows little"
+        );
+    }
+}
+
+/// Runs a stream in pieces, of which some are undone and after some of which the stage is restored; the verdict on each event.
+fn deduplicated(config: &WindowConfig, events: &[Event], seed: u64) -> Vec<Verdict> {
+    let mut chance = Chance::new(!seed);
+    let mut once = stage(config, Role::Whole);
+    once.begin(0);
+    let (mut changelog, mut verdicts): (Vec<KeyValue>, Vec<Verdict>) = (Vec::new(), Vec::new());
+    let mut told = StateRows::default();
+    while verdicts.len() < events.len() {
+        let from = verdicts.len();
+        let to = (from + 1 + chance.below(30)).min(events.len());
+        let found = output_of(&mut once, &events[from..to], from as i64).verdicts;
+        match chance.below(4) {
+            0 => once.undo(),
+            1 => {
+                let base = once.base();
+                once = restored(config, &changelog, base, from);
+            }
+            _ => {
+                once.tell(to as i64, (0, 1), &mut told);
+                let bytes = |bytes: Option<&[u8]>| bytes.map(<[u8]>::to_vec);
+                let of = |row| (bytes(told.rows.keys.get(row)), bytes(told.rows.values.get(row)));
+                changelog.extend((0..told.rows.len()).map(of));
+                once.commit();
+                verdicts.extend(found);
+            }
+        }
+    }
+    verdicts
 }
