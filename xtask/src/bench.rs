@@ -12,7 +12,7 @@ use crate::broker::Broker;
 use crate::clickhouse::{self, ClickHouse};
 use crate::doctor::{self, Purpose};
 use crate::guests;
-use crate::test::{BROKERS, CLICKHOUSE};
+use crate::test::{BROKERS, CLICKHOUSE, given};
 use crate::workspace::{Workspace, run as run_command};
 
 const BENCHES: [&str; 8] =
@@ -30,9 +30,9 @@ pub(crate) fn run(workspace: &Workspace, args: &[String]) -> Result<ExitCode> {
         bail!("there is no bench `{bench}`: it is one of {}", BENCHES.join(", "));
     }
     let to_tables = bench.ends_with("clickhouse");
-    let given = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
-    let (given, given_url) = (given(BROKERS), given(CLICKHOUSE));
-    let own_broker = bench != "plugin" && given.is_none();
+    let given_brokers = given(BROKERS);
+    let given_url = if to_tables { given(CLICKHOUSE) } else { None };
+    let own_broker = bench != "plugin" && given_brokers.is_none();
     doctor::ensure(workspace, if own_broker { &[Purpose::Build, Purpose::Kafka] } else { &[Purpose::Build] })?;
     guests::build(workspace)?;
     let packages = ["build", "--release", "--package", "millstream", "--package", "millstream-bench"];
@@ -52,10 +52,10 @@ pub(crate) fn run(workspace: &Workspace, args: &[String]) -> Result<ExitCode> {
     let broker = if own_broker { Some(Broker::start_for_measuring(workspace)?) } else { None };
     let mut command = workspace.command(workspace.released("bench"));
     command.arg(bench);
-    if let Some(address) = broker.as_ref().map(Broker::address).or(given.as_deref()) {
+    if let Some(address) = broker.as_ref().map(Broker::address).or(given_brokers.as_deref()) {
         command.args(["--brokers", address]);
     }
-    if let Some(url) = engine.as_ref().map(ClickHouse::url).or(given_url).filter(|_| to_tables) {
+    if let Some(url) = engine.as_ref().map(ClickHouse::url).or(given_url) {
         command.args(["--clickhouse", &url]);
     }
     if let Some(engine) = &engine {

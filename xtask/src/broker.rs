@@ -1,16 +1,10 @@
 //! A real Kafka for as long as a command runs.
-//!
-//! The broker is on a *leash*: a small process that holds the other end of a pipe and stops the broker when the pipe
-//! closes. That happens when the command ends, however it ends: by itself, by ctrl-c, or by kill -9.
 
-use std::io::Write;
 use std::net::TcpListener;
-use std::os::unix::process::CommandExt;
-use std::path::Path;
-use std::process::{Child, ChildStdin, Command, Stdio};
 
 use anyhow::{Context, Result, bail};
 
+use crate::leash::Leash;
 use crate::workspace::Workspace;
 
 /// Ports that a broker takes: clients, controller, and two for its secured listeners.
@@ -21,21 +15,10 @@ const LAST_PORT: u16 = 32_000;
 /// Another program may take a port between our look and the broker's start.
 const ATTEMPTS: u32 = 3;
 
-/// The leash: waits for one line or the pipe's end, stops the broker, and clears its data unless the line says `keep`.
-const LEASH: &str = r#"
-trap '' INT TERM HUP
-read -r word || true
-"$0/kafka-down.sh"
-[ "${word:-}" = keep ] || rm -rf -- "$KAFKA_DATA"
-"#;
-
 /// A broker that is stopped when this is dropped.
 pub(crate) struct Broker {
     address: String,
-    leash: Child,
-    pipe: Option<ChildStdin>,
-    keep: bool,
-    log: String,
+    leash: Leash,
 }
 
 impl Broker {
@@ -64,30 +47,11 @@ impl Broker {
     }
 
     fn start_on(workspace: &Workspace, port: u16, settings: &[(&str, &str)]) -> Result<Self> {
-        let data = workspace.infra_state().join(format!("kafka-{port}"));
-        let scripts = workspace.root().join("xtask/infra");
-        let script = |name: &str| command(Command::new(scripts.join(name)), workspace, port, &data);
-        let mut leash = command(Command::new("bash"), workspace, port, &data)
-            .args(["-c", LEASH])
-            .arg(&scripts)
-            .stdin(Stdio::piped())
-            .process_group(0)
-            .spawn()
-            .context("can't run bash")?;
-        let pipe = leash.stdin.take();
-        let log = data.join("kafka.log.start").display().to_string();
-        let broker = Self { address: format!("127.0.0.1:{port}"), leash, pipe, keep: false, log };
-        // Out of reach of ctrl-c as well: a start that is cut in half leaves no pid to stop.
-        let started = script("kafka-up.sh")
-            .arg("--fresh")
-            .envs(settings.iter().copied())
-            .process_group(0)
-            .stdin(Stdio::null())
-            .status();
-        if !started.context("can't run kafka-up.sh")?.success() {
-            bail!("Kafka does not start on port {port}; `cargo xtask doctor` says what it needs");
-        }
-        Ok(broker)
+        let controller = ("KAFKA_CTRL_PORT", (port + 1).to_string());
+        let more = settings.iter().map(|(name, value)| (*name, (*value).to_owned()));
+        let settings: Vec<_> = more.chain([controller]).collect();
+        let leash = Leash::start(workspace, "Kafka", port, &settings)?;
+        Ok(Self { address: format!("127.0.0.1:{port}"), leash })
     }
 
     /// `host:port` for clients.
@@ -97,31 +61,9 @@ impl Broker {
 
     /// Leaves the broker's log and data in place when it is stopped, for whoever has to find out what happened.
     pub(crate) fn keep_data(&mut self) {
-        self.keep = true;
-        eprintln!("the broker's log stays in {}", self.log);
+        self.leash.keep_data();
+        eprintln!("the broker's log stays in {}", self.leash.data().join("kafka.log.start").display());
     }
-}
-
-impl Drop for Broker {
-    fn drop(&mut self) {
-        if let Some(mut pipe) = self.pipe.take()
-            && self.keep
-        {
-            // Without the word the data go, and nothing worse happens.
-            let _ = pipe.write_all(b"keep\n");
-        }
-        let _ = self.leash.wait();
-    }
-}
-
-fn command(mut command: Command, workspace: &Workspace, port: u16, data: &Path) -> Command {
-    command
-        .env("KAFKA_PORT", port.to_string())
-        .env("KAFKA_CTRL_PORT", (port + 1).to_string())
-        .env("KAFKA_DATA", data)
-        .env("INFRA_STATE", workspace.infra_state())
-        .current_dir(workspace.root());
-    command
 }
 
 /// The first of `PORTS` free ports in a row, looked for from `from` on.
@@ -142,28 +84,5 @@ mod tests {
         let _taken = TcpListener::bind(("127.0.0.1", first + 2)).expect("the port was free");
         let next = free_ports(first).expect("more ports are free");
         assert!(next < first || next >= first + PORTS, "{next} overlaps {first}");
-    }
-
-    #[test]
-    fn the_leash_acts_when_its_pipe_closes() {
-        let folder = std::env::temp_dir().join(format!("millstream-leash-{}", std::process::id()));
-        std::fs::create_dir_all(&folder).expect("a folder");
-        let script = folder.join("kafka-down.sh");
-        std::fs::write(&script, "#!/bin/sh\ntouch \"$(dirname \"$0\")/stopped\"\n").expect("a file");
-        std::process::Command::new("chmod").arg("+x").arg(&script).status().expect("chmod runs");
-        let data = folder.join("data");
-        std::fs::create_dir_all(&data).expect("a folder");
-        let mut leash = Command::new("bash")
-            .args(["-c", LEASH])
-            .arg(&folder)
-            .env("KAFKA_DATA", &data)
-            .stdin(Stdio::piped())
-            .spawn()
-            .expect("bash runs");
-        assert!(!folder.join("stopped").exists());
-        drop(leash.stdin.take());
-        leash.wait().expect("the leash ends");
-        assert!(folder.join("stopped").exists() && !data.exists());
-        std::fs::remove_dir_all(&folder).expect("the folder goes");
     }
 }

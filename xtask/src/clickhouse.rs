@@ -1,38 +1,27 @@
-//! A real ClickHouse engine for as long as a command runs, held on a leash as the broker is (see [`crate::broker`]).
+//! A real ClickHouse engine for as long as a command runs.
 
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
-use std::os::unix::process::CommandExt;
-use std::path::PathBuf;
-use std::process::{Child, ChildStdin, Command, Stdio};
+use std::process::Stdio;
 
 use anyhow::{Context, Result, bail};
 
+use crate::leash::Leash;
 use crate::workspace::{Workspace, run as run_command};
 
 /// Below the range from which Linux takes the near ends of connections, and above the brokers'.
 const PORTS: std::ops::Range<u16> = 32_000..32_700;
 
-/// Waits for the pipe's end, stops the engine, and clears its data.
-const LEASH: &str = r#"
-trap '' INT TERM HUP
-read -r word || true
-"$0/clickhouse-down.sh"
-rm -rf -- "$CLICKHOUSE_DATA"
-"#;
-
 /// An engine that is stopped when this is dropped.
 pub(crate) struct ClickHouse {
     port: u16,
-    data: PathBuf,
-    leash: Child,
-    pipe: Option<ChildStdin>,
+    leash: Leash,
 }
 
 /// Installs the engine, once for each target directory: 566 MB.
 pub(crate) fn install(workspace: &Workspace) -> Result<()> {
-    let mut script = script(workspace, "clickhouse-up.sh");
-    run_command(script.arg("--install").stdin(Stdio::null()))
+    let mut script = workspace.command(workspace.script("clickhouse-up.sh"));
+    run_command(script.arg("--install").env("INFRA_STATE", workspace.infra_state()).stdin(Stdio::null()))
 }
 
 impl ClickHouse {
@@ -42,25 +31,7 @@ impl ClickHouse {
         let candidates = (PORTS.start + begin..PORTS.end).chain(PORTS.start..PORTS.start + begin);
         let mut free = candidates.filter(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok());
         let port = free.next().context("no free port for ClickHouse")?;
-        let data = workspace.infra_state().join(format!("clickhouse-{port}"));
-        let with_port = |mut command: Command| {
-            command.env("CLICKHOUSE_PORT", port.to_string()).env("CLICKHOUSE_DATA", &data).process_group(0);
-            command
-        };
-        let mut leash = with_port(script(workspace, "bash"))
-            .args(["-c", LEASH])
-            .arg(workspace.root().join("xtask/infra"))
-            .stdin(Stdio::piped())
-            .spawn()
-            .context("can't run bash")?;
-        let pipe = leash.stdin.take();
-        let engine = Self { port, data: data.clone(), leash, pipe };
-        let mut up = with_port(script(workspace, "clickhouse-up.sh"));
-        let started = up.arg("--fresh").stdin(Stdio::null()).status().context("can't run clickhouse-up.sh")?;
-        if !started.success() {
-            bail!("ClickHouse does not start on port {port}; `cargo xtask doctor` says what it needs");
-        }
-        Ok(engine)
+        Ok(Self { port, leash: Leash::start(workspace, "ClickHouse", port, &[])? })
     }
 
     /// What it answers to a query.
@@ -82,7 +53,7 @@ impl ClickHouse {
 
     /// The engine's process, for those who watch what it uses.
     pub(crate) fn process_id(&self) -> Result<String> {
-        let file = self.data.join("clickhouse.pid");
+        let file = self.leash.data().join("clickhouse.pid");
         let text = std::fs::read_to_string(&file).with_context(|| format!("can't read {}", file.display()))?;
         Ok(text.trim().to_owned())
     }
@@ -91,19 +62,4 @@ impl ClickHouse {
     pub(crate) fn url(&self) -> String {
         format!("http://127.0.0.1:{}", self.port)
     }
-}
-
-impl Drop for ClickHouse {
-    fn drop(&mut self) {
-        drop(self.pipe.take());
-        let _ = self.leash.wait();
-    }
-}
-
-/// One of our scripts, or another program, with the place where servers keep their state.
-fn script(workspace: &Workspace, name: &str) -> Command {
-    let own = workspace.root().join("xtask/infra").join(name);
-    let mut command = if own.is_file() { workspace.command(own) } else { workspace.command(name) };
-    command.env("INFRA_STATE", workspace.infra_state());
-    command
 }

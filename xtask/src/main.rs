@@ -8,7 +8,7 @@
 //! | [`demo`] | `cargo xtask demo`: the clickstream pipeline, live |
 //! | [`full`] | `cargo xtask demo --full`: the same into ClickHouse tables |
 //! | [`bench`] | `cargo xtask bench`: what it costs, beside programs that do the same by hand |
-//! | [`broker`], [`clickhouse`] | a real Kafka, a real ClickHouse for as long as a command runs |
+//! | [`broker`], [`clickhouse`], [`leash`] | a real Kafka, a real ClickHouse for as long as a command runs |
 //! | [`workspace`], [`clock`] | where things lie; how long things took |
 
 // What a command has to say goes to the terminal.
@@ -22,6 +22,7 @@ mod demo;
 mod doctor;
 mod full;
 mod guests;
+mod leash;
 mod test;
 mod workspace;
 

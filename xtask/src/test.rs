@@ -82,8 +82,8 @@ fn parts(workspace: &Workspace, options: &Options, clock: &mut Clock) -> Result<
     result
 }
 
-/// What the user gives by a variable.
-fn given(variable: &str) -> Option<String> {
+/// What the user gives by a variable, with a word on it.
+pub(crate) fn given(variable: &str) -> Option<String> {
     let value = std::env::var(variable).ok().filter(|value| !value.is_empty())?;
     eprintln!("using {variable}: {value}");
     Some(value)

@@ -55,6 +55,11 @@ impl Workspace {
         self.target.join("infra")
     }
 
+    /// One of the scripts that start and stop servers.
+    pub(crate) fn script(&self, name: &str) -> PathBuf {
+        self.root.join("xtask/infra").join(name)
+    }
+
     /// The host's binary, as `cargo build` leaves it.
     pub(crate) fn host(&self) -> PathBuf {
         self.target.join("debug").join("millstream")
