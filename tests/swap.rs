@@ -9,10 +9,10 @@ mod line;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use ed25519_compact::{KeyPair, Seed};
-use harness::http::{await_some, raw};
+use harness::http::{await_some, get, raw, value};
 use harness::process::long;
 use harness::topics;
 use line::{Line, ONE_STAGE, PARTITIONS, Raise, brokers, click, digest, order, trap, version, while_filled};
@@ -375,6 +375,47 @@ fn an_open_breaker_rolls_back_or_pauses() {
     });
     assert!(running.process.log().contains("paused: "), "it says why");
     assert!(running.process.terminate().success());
+}
+
+#[test]
+fn an_open_breaker_that_diverts_goes_on_and_only_what_faults_is_a_dead_letter() {
+    let candidate = version("hostile", 0);
+    let rest = "stages: [{name: only, plugin: PLUGIN}]\nswap: {store: STORE, window_ms: 0}\n\
+                breaker: {faults_per_minute: 10, then: divert}";
+    let line = Line::new("divert", &version("upcast", 0), rest);
+    let running = line.start("run");
+    // There is a version to go back to, and nobody goes back to it.
+    running.put(&candidate).expect("nobody watches");
+    let started = Instant::now();
+    let said = || {
+        let log = std::fs::read_to_string(line.folder.join("run.log")).expect("a log");
+        log.matches("within a minute; they go on to the dead letters").count() as u64
+    };
+    let some_trap = |number: usize| if number.is_multiple_of(4) { trap(number) } else { order(number, "") };
+    while_filled("divert-in", 400, some_trap, |_| {
+        await_some("the open breaker", || (said() > 0).then_some(()));
+        let dead = || value(&get(running.observe, "/metrics"), "millstream_dead_letters_total", &[]).unwrap_or(0.0);
+        let before = dead();
+        await_some("many more dead letters", || (dead() > before + 200.0).then_some(()));
+    });
+    assert_eq!(running.metric("millstream_paused", &[]), 0.0);
+    assert_eq!(running.running_digest(), digest(&candidate));
+    assert!(running.swaps().iter().all(|swap| swap["result"] == "done"), "{:?}", running.swaps());
+    // Each of the two workers says so once a minute.
+    assert!(said() <= 2 * (started.elapsed().as_secs() / 60 + 1), "it is said {} times", said());
+    assert!(running.process.terminate().success());
+    line.finish();
+    complete(&line);
+    for (part, traps) in [("out", false), ("dead", true)] {
+        let read = line.read(part);
+        assert!(topics::count(&read) > 0, "nothing in `{part}`");
+        for rows in &read {
+            for row in 0..rows.len() {
+                let text = String::from_utf8_lossy(rows.values.get(row).expect("a value"));
+                assert_eq!(text.contains("\"do\":\"trap\""), traps, "{text} is in `{part}`");
+            }
+        }
+    }
 }
 
 #[test]
