@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::record::calendar::parse_rfc3339;
+
 /// Bytes of `64MiB`, `64 MiB`, `1.5GiB`, `500kB` or `1024`; `None` for anything else.
 pub(super) fn bytes(text: &str) -> Option<u64> {
     let digits = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
@@ -60,73 +62,7 @@ fn scaled(number: &str, factor: u64) -> Option<u64> {
 /// Milliseconds since 1970 UTC of an RFC 3339 time such as `2026-03-01T10:00:00Z` or `2026-03-01T11:00:00.5+01:00`;
 /// digits beyond the millisecond are cut.
 pub fn rfc3339_ms(text: &str) -> Option<i64> {
-    let bytes = text.as_bytes();
-    if !text.is_ascii() || bytes.len() < 20 {
-        return None;
-    }
-    let number = |from: usize, to: usize| -> Option<i64> {
-        let digits = bytes.get(from..to)?;
-        digits.iter().try_fold(0, |sum, byte| byte.is_ascii_digit().then(|| sum * 10 + i64::from(byte - b'0')))
-    };
-    let separators = bytes[4] == b'-' && bytes[7] == b'-' && bytes[13] == b':' && bytes[16] == b':';
-    if !separators || !matches!(bytes[10], b'T' | b't' | b' ') {
-        return None;
-    }
-    let (year, month, day) = (number(0, 4)?, number(5, 7)?, number(8, 10)?);
-    let (hour, minute, second) = (number(11, 13)?, number(14, 16)?, number(17, 19)?);
-    if !(1..=12).contains(&month) || !(1..=days_of_month(year, month)).contains(&day) {
-        return None;
-    }
-    if hour > 23 || minute > 59 || second > 59 {
-        return None;
-    }
-    let (millis, zone) = fraction_ms(&bytes[19..])?;
-    let offset_minutes = zone_minutes(zone)?;
-    let minutes = (days_since_1970(year, month, day) * 24 + hour) * 60 + minute - offset_minutes;
-    Some((minutes * 60 + second) * 1_000 + millis)
-}
-
-/// Splits `.123Z` into milliseconds and the zone.
-fn fraction_ms(rest: &[u8]) -> Option<(i64, &[u8])> {
-    let Some(digits) = rest.strip_prefix(b".") else { return Some((0, rest)) };
-    let count = digits.iter().take_while(|byte| byte.is_ascii_digit()).count();
-    if count == 0 || count > 9 {
-        return None;
-    }
-    let digit = |i: usize| digits[..count].get(i).map_or(0, |byte| i64::from(byte - b'0'));
-    Some((digit(0) * 100 + digit(1) * 10 + digit(2), &digits[count..]))
-}
-
-/// Minutes east of UTC.
-fn zone_minutes(zone: &[u8]) -> Option<i64> {
-    match zone {
-        b"Z" | b"z" => Some(0),
-        &[sign @ (b'+' | b'-'), h1, h2, b':', m1, m2] if [h1, h2, m1, m2].iter().all(u8::is_ascii_digit) => {
-            let hours = i64::from(h1 - b'0') * 10 + i64::from(h2 - b'0');
-            let minutes = i64::from(m1 - b'0') * 10 + i64::from(m2 - b'0');
-            let all = hours * 60 + minutes;
-            (hours < 24 && minutes < 60).then_some(if sign == b'-' { -all } else { all })
-        }
-        _ => None,
-    }
-}
-
-fn days_of_month(year: i64, month: i64) -> i64 {
-    match month {
-        2 if year % 4 == 0 && (year % 100 != 0 || year % 400 == 0) => 29,
-        2 => 28,
-        4 | 6 | 9 | 11 => 30,
-        _ => 31,
-    }
-}
-
-/// Days from 1970-01-01 in the Gregorian calendar; years are counted from March, so that the leap day comes last.
-fn days_since_1970(year: i64, month: i64, day: i64) -> i64 {
-    let year = if month <= 2 { year - 1 } else { year };
-    let month_from_march = (month + 9) % 12;
-    let day_of_year = (153 * month_from_march + 2) / 5 + day - 1;
-    let leap_days = year.div_euclid(4) - year.div_euclid(100) + year.div_euclid(400);
-    year * 365 + leap_days + day_of_year - 719_468
+    parse_rfc3339(text.as_bytes()).map(|micros| micros.div_euclid(1_000))
 }
 
 /// True for `[a-z0-9_-]{1,64}`: what pipelines, stages and outputs are called.
@@ -214,6 +150,8 @@ mod tests {
             ("2024-02-29T23:59:59.9999Z", Some(1_709_251_199_999)),
             ("2024-03-01T01:00:00.5+01:30", Some(1_709_249_400_500)),
             ("1969-12-31T23:59:59Z", Some(-1_000)),
+            ("1969-12-31T23:59:59.9999Z", Some(-1)),
+            ("2000-01-01T00:00:00.1234567890123Z", Some(946_684_800_123)),
             ("2000-01-01 00:00:00-00:30", Some(946_686_600_000)),
             ("2023-02-29T00:00:00Z", None),
             ("2023-13-01T00:00:00Z", None),
