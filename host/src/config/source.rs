@@ -61,10 +61,10 @@ pub enum OutOfRange {
 /// The protocol between a group's members and the broker.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum GroupProtocol {
-    /// The one that every broker speaks.
+    /// The one that every broker speaks, with the cooperative-sticky assignor.
     #[default]
     Classic,
-    /// KIP-848, from Kafka 4.0 on.
+    /// KIP-848, from Kafka 4.0 on: the broker assigns, and nobody waits for the others.
     Consumer,
 }
 

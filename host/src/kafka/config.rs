@@ -5,7 +5,7 @@ use std::fmt;
 use std::time::Duration;
 
 use super::error::KafkaError;
-use crate::config::{KafkaConnection, PropertyValue};
+use crate::config::{GroupProtocol, KafkaConnection, PropertyValue};
 
 /// How to reach and sign in to a cluster.
 #[derive(Clone, Default, PartialEq, Eq)]
@@ -34,16 +34,6 @@ impl From<&KafkaConnection> for Connection {
         let plain = |(name, value): (&String, &PropertyValue)| (name.clone(), value.expose().to_owned());
         Self { properties: config.properties.iter().map(plain).collect(), ..Self::new(config.brokers.as_str()) }
     }
-}
-
-/// The protocol between a group's members and the broker.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum GroupProtocol {
-    /// The protocol that every broker speaks, with the cooperative-sticky assignor.
-    #[default]
-    Classic,
-    /// KIP-848, from Kafka 4.0 on: the broker assigns, and nobody waits for the others.
-    Consumer,
 }
 
 /// Settings of a consumer.

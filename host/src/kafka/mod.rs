@@ -23,7 +23,7 @@ mod statistics;
 mod types;
 
 pub use admin::{Admin, Created, TopicPlan};
-pub use config::{Connection, ConsumerSettings, GroupProtocol, ProducerSettings};
+pub use config::{Connection, ConsumerSettings, ProducerSettings};
 pub use consumer::{CommitResult, Consumer, Polled, Rebalance};
 pub use error::{Detail, KafkaError};
 pub use native::{GroupMetadata, GroupState, TopicInfo};

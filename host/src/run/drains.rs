@@ -5,9 +5,9 @@ use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use crate::config::{self, ClickHouseConfig, Config, KafkaConnection, SinkConfig, SourceConfig};
+use crate::config::{ClickHouseConfig, Config, KafkaConnection, SinkConfig, SourceConfig};
 use crate::drain::{Drain, DrainError, DrainReadings, DrainSettings, DrainState, Trouble, check_table};
-use crate::kafka::{Consumer, ConsumerSettings, GroupProtocol, ProducerSettings};
+use crate::kafka::{Consumer, ConsumerSettings, ProducerSettings};
 use crate::source::{KafkaSource, StartAt};
 
 use super::cluster::{self, ClusterReport, Ends};
@@ -289,10 +289,7 @@ fn source(config: &Config, feed: &Feed) -> Result<KafkaSource, RunError> {
 fn consumer_settings(config: &Config, feed: &Feed) -> ConsumerSettings {
     let mut settings = ConsumerSettings::new(cluster::connection(&feed.connection, config), &feed.group);
     if let SourceConfig::Kafka(source) = &config.source {
-        settings.protocol = match source.protocol {
-            config::GroupProtocol::Classic => GroupProtocol::Classic,
-            config::GroupProtocol::Consumer => GroupProtocol::Consumer,
-        };
+        settings.protocol = source.protocol;
         // How soon a member that was killed is missed is one wish for all groups of a pipeline.
         let wished = cluster::connection(&source.connection, config).properties;
         for (name, value) in wished.into_iter().filter(|(name, _)| MEMBER_PROPERTIES.contains(&name.as_str())) {

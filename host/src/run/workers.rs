@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use crate::config::{self, Config, KafkaConnection, KafkaSourceConfig, OutOfRange, SinkConfig, SourceConfig, Start};
 use crate::drain::{DirectTable, DrainReadings};
-use crate::kafka::{Consumer, ConsumerSettings, GroupProtocol, KafkaError, Producer, ProducerSettings};
+use crate::kafka::{Consumer, ConsumerSettings, KafkaError, Producer, ProducerSettings};
 use crate::pipeline::RowLimits;
 use crate::sink::{Delivery, FileSink, Outputs, Target};
 use crate::source::{KafkaSource, LocalSource, Source, StartAt};
@@ -268,10 +268,7 @@ pub(super) fn kafka_source(
     queue_kib: usize,
 ) -> Result<KafkaSource, RunError> {
     let mut settings = ConsumerSettings::new(cluster::connection(&kafka.connection, config), &kafka.group);
-    settings.protocol = match kafka.protocol {
-        config::GroupProtocol::Classic => GroupProtocol::Classic,
-        config::GroupProtocol::Consumer => GroupProtocol::Consumer,
-    };
+    settings.protocol = kafka.protocol;
     settings.queue_kib = queue_kib;
     settings.connection.statistics_interval = statistics_interval(config);
     // Where to begin is decided by us, per partition and in words; librdkafka must never jump on its own.
