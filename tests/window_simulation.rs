@@ -24,8 +24,13 @@ const ROUGH_ROUNDS: u64 = 150;
 const CALM_ROUNDS: u64 = 4_000;
 const SEEDS: u64 = 300;
 
-const WINDOWS: &[&str] =
-    &["tumbling: 100ms", "hopping: {size: 90ms, every: 40ms}", "session: 30ms", "tumbling: 100ms, reopen: 60ms"];
+const WINDOWS: &[&str] = &[
+    "tumbling: 100ms",
+    "hopping: {size: 90ms, every: 40ms}",
+    "session: 30ms",
+    "tumbling: 100ms, reopen: 60ms",
+    "within: 15ms",
+];
 
 #[test]
 fn windows_hold_every_record_once_whatever_fails() {
@@ -115,7 +120,7 @@ fn reference(window: &WindowConfig, input: &[Rows]) -> Result<Vec<String>> {
     let mut closed_ms = i64::MAX;
     let gap = match window.kind {
         millstream::config::WindowKind::Session { gap_ms } => Some(gap_ms as i64),
-        millstream::config::WindowKind::Fixed { .. } => None,
+        millstream::config::WindowKind::Fixed { .. } | millstream::config::WindowKind::Duplicates { .. } => None,
     };
     for rows in input {
         let (mut latest_ms, mut own): (i64, BTreeMap<String, Vec<i64>>) = (i64::MIN / 2, BTreeMap::new());
@@ -179,10 +184,14 @@ fn faults() -> Faults {
 }
 
 fn window(kind: &str) -> Result<WindowConfig> {
+    let common = format!("time: {{field: /t, encoding: epoch_ms}}, key: [/g], {kind}, disorder: 20ms");
+    let stage = match kind.starts_with("within") {
+        true => format!("deduplicate: {{{common}}}"),
+        false => format!("window: {{{common}, aggregate: {{n: count}}, output: main, keyed_topic: true}}"),
+    };
     let text = format!(
-        "pipeline: p\nsource: {{stdin: {{format: ndjson}}}}\noutputs: {{main: {{discard: }}}}\ndead_letters: {{to: {{discard: }}}}\n\
-         stages: [{{name: w, window: {{time: {{field: /t, encoding: epoch_ms}}, key: [/g], {kind}, disorder: 20ms, \
-         aggregate: {{n: count}}, output: main, keyed_topic: true}}}}]"
+        "pipeline: p\nsource: {{stdin: {{format: ndjson}}}}\noutputs: {{main: {{discard: }}}}\n\
+         dead_letters: {{to: {{discard: }}}}\nstages: [{{name: w, {stage}}}]"
     );
     let config = Config::parse(Path::new("p.yaml"), &text, &|_| None)?;
     match config.stages.into_iter().next().map(|stage| stage.kind) {
