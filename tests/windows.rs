@@ -9,5 +9,7 @@ mod bad;
 mod chaos;
 #[path = "windows/plugin.rs"]
 mod plugin;
+#[path = "windows/quiet.rs"]
+mod quiet;
 #[path = "windows/swap.rs"]
 mod swap;
