@@ -71,6 +71,11 @@ fn describe(status: &Value) -> String {
             text(&stage["version"]),
             digest = digest.escape_debug()
         );
+        stage["windows"].as_array().into_iter().flatten().for_each(|level| out += &describe_windows(level));
+    }
+    if let Some(left) = status["restoring"]["records_left"].as_u64() {
+        let partitions = status["restoring"]["partitions"].as_array().map_or(0, Vec::len);
+        let _ = writeln!(out, "restore  {left} records left, {partitions} partitions");
     }
     for partition in status["partitions"].as_array().into_iter().flatten() {
         let lag_seconds = partition["lag_seconds"].as_f64().map_or("-".to_owned(), |lag| format!("{lag:.1}"));
@@ -86,6 +91,21 @@ fn describe(status: &Value) -> String {
     }
     status["tables"].as_array().into_iter().flatten().for_each(|table| out += &describe_table(table));
     out
+}
+
+/// What a stage holds on one level, and up to when its windows are closed.
+fn describe_windows(level: &Value) -> String {
+    let number = |name: &str| level[name].as_f64().map_or("-".to_owned(), |number| format!("{number:.0}"));
+    let text = |name: &str| level[name].as_str().unwrap_or("-").escape_debug().to_string();
+    let delay = level["watermark_delay_seconds"].as_f64().map_or(String::new(), |delay| format!(", {delay:.1} s ago"));
+    format!(
+        "  level {}  keys {}  bytes {}  late windows {}  watermark {}{delay}\n",
+        text("level"),
+        number("keys"),
+        number("bytes"),
+        number("late_windows"),
+        text("watermark")
+    )
 }
 
 /// A table that an output's records go into, with why it takes none where that is so.
@@ -119,7 +139,11 @@ mod tests {
             "pipeline": "p", "state": "running", "uptime_seconds": 5, "workers": 1, "version": "0.1.0",
             "records": {"in": 3, "forwarded": 2, "filtered": 1, "dead_lettered": 0, "emitted": 0, "imbalance": 0},
             "rates": {"in_per_second": 1.5, "out_per_second": 1.0}, "latency_p95_seconds": 0.012,
-            "stages": [{"name": "a\u{1b}[31m", "plugin": "x", "version": "1", "digest": "", "in": 3}],
+            "stages": [{"name": "a\u{1b}[31m", "plugin": "x", "version": "1", "digest": "", "in": 3, "windows": [
+                {"level": "1", "keys": 7, "bytes": 900, "late_windows": 0, "watermark": null},
+                {"level": "2", "keys": 2, "bytes": 90, "watermark": "2026-11-21T00:00:00Z", "watermark_delay_seconds": 4.25},
+            ]}],
+            "restoring": {"records_left": 12, "partitions": [{"topic": "t", "partition": 1, "records_left": 12}]},
             "tables": [{"output": "main", "state": "waiting", "why": "it is\u{1b} away", "records": 2, "rows": 2,
                 "partitions": [{"committed": 2, "end": 7}]}],
             "partitions": [{"topic": "t", "partition": 0, "committed": 3, "end": 4, "lag_records": 1, "lag_seconds": 0.25}],
@@ -129,6 +153,9 @@ mod tests {
         assert!(text.contains("p95 12 ms") && text.contains("t/0  committed 3  end 4  lag 1 records, 0.2 s"), "{text}");
         assert!(text.contains("main                 waiting  in 2  rows 2") && text.contains("lag 5 records: it is"));
         assert!(!text.contains('\u{1b}'), "{text}");
+        assert!(text.contains("  level 1  keys 7  bytes 900  late windows 0  watermark -\n"), "{text}");
+        assert!(text.contains("watermark 2026-11-21T00:00:00Z, 4.2 s ago\n"), "{text}");
+        assert!(text.contains("restore  12 records left, 1 partitions\n"), "{text}");
         assert!(describe(&json!({})).contains("records"));
     }
 }

@@ -60,6 +60,7 @@ use Kind::{Counter, Gauge, Histogram, Info};
 
 const PARTITION: &[&str] = &["topic", "partition"];
 const STAGE: &[&str] = &["stage"];
+const LEVEL: &[&str] = &["stage", "level"];
 const NONE: &[&str] = &[];
 
 /// All metrics, in the order in which they are shown.
@@ -198,6 +199,30 @@ pub static FAMILIES: &[Family] = &[
         "The offset after the partition's last record, as last fetched.",
     ),
     row("millstream_partitions_assigned", Gauge, "", NONE, "Partitions that this process works on."),
+    // Windows: level 1 are the pipeline's own workers, level 2 those that merge what these send on.
+    row("millstream_window_keys", Gauge, "", LEVEL, "Keys that a stage holds, one for each part of a window."),
+    row("millstream_window_state_bytes", Gauge, "bytes", LEVEL, "About how much memory a stage's states take."),
+    row(
+        "millstream_late_windows",
+        Counter,
+        "",
+        LEVEL,
+        "Windows that a committed record came too late for, while others of its windows took it.",
+    ),
+    row(
+        "millstream_window_watermark_delay_seconds",
+        Gauge,
+        "seconds",
+        &["stage", "level", "topic", "partition"],
+        "The wall clock less the watermark, up to which a partition's windows are closed.",
+    ),
+    row(
+        "millstream_restore_left_records",
+        Gauge,
+        "records",
+        PARTITION,
+        "Records still to be read before a partition's states are restored; 0 once they are.",
+    ),
     // Time and size.
     row(
         "millstream_end_to_end_latency_seconds",

@@ -6,15 +6,18 @@ use crate::metrics::{ClientFigures, Exposition, Format, Histogram, ProcessUsage}
 use crate::pipeline::StageCounts;
 use crate::plugin::StageUsage;
 use crate::quality::{CHANGES, Counts, Verdict};
-use crate::worker::Readings;
+use crate::worker::{PartitionReading, Readings};
 
+use super::holdings::Holdings;
 use super::sight::StageFact;
 use super::{Progress, Sight, SwapCounts};
 
 /// What a stage is called that stands for the outputs: records that are too large for their topic end there.
 const OUTPUT_STAGE: &str = "output";
+
 /// Everything that is shown, at one moment.
 pub(super) struct Seen {
+    pub(super) holdings: Holdings,
     pub(super) stages: Vec<StageFact>,
     pub(super) swaps: SwapCounts,
     /// The number of the chain in force.
@@ -36,6 +39,7 @@ pub(super) fn render(sight: &Sight, seen: &Seen, ready: bool, format: Format) ->
     let mut out = Exposition::new(format, &sight.pipeline);
     accounting(&mut out, seen);
     lag(&mut out, seen);
+    seen.holdings.show(&mut out, seen.now_ms);
     times(&mut out, seen);
     plugins(&mut out, seen);
     kafka(&mut out, &seen.readings);
@@ -104,21 +108,24 @@ fn outcomes(counts: &StageCounts) -> [(&'static str, u64); 6] {
 
 fn lag(out: &mut Exposition, seen: &Seen) {
     out.sample("millstream_source_bytes", &[], seen.readings.source_bytes as f64);
-    per_partition(out, seen, "millstream_consumer_lag_records", &[], |p| p.lag_records().map(|lag| lag as f64));
-    per_partition(out, seen, "millstream_consumer_lag_seconds", &[], |p| p.lag_seconds(seen.now_ms));
-    per_partition(out, seen, "millstream_consumer_committed_offset", &[], |p| Some(p.committed as f64));
-    per_partition(out, seen, "millstream_consumer_end_offset", &[], |p| p.end.map(|end| end as f64));
+    let mut each = |name, value: &dyn Fn(&PartitionReading) -> Option<f64>| {
+        let second = seen.holdings.merging.iter().flat_map(|(_, partitions)| partitions);
+        per_partition(out, seen.readings.partitions.iter().chain(second), (name, &[]), value);
+    };
+    each("millstream_consumer_lag_records", &|p| p.lag_records().map(|lag| lag as f64));
+    each("millstream_consumer_lag_seconds", &|p| p.lag_seconds(seen.now_ms));
+    each("millstream_consumer_committed_offset", &|p| Some(p.committed as f64));
+    each("millstream_consumer_end_offset", &|p| p.end.map(|end| end as f64));
     out.sample("millstream_partitions_assigned", &[], seen.readings.partitions.len() as f64);
 }
 
-fn per_partition(
+fn per_partition<'a>(
     out: &mut Exposition,
-    seen: &Seen,
-    name: &'static str,
-    before: &[&str],
-    value: impl Fn(&crate::worker::PartitionReading) -> Option<f64>,
+    partitions: impl Iterator<Item = &'a PartitionReading>,
+    (name, before): (&'static str, &[&str]),
+    value: &dyn Fn(&PartitionReading) -> Option<f64>,
 ) {
-    for partition in &seen.readings.partitions {
+    for partition in partitions {
         let Some(value) = value(partition) else { continue };
         let number = partition.place.partition.to_string();
         out.sample(name, &[before, &[&partition.place.topic, &number]].concat(), value);
@@ -127,11 +134,18 @@ fn per_partition(
 
 /// Lag as kafka-lag-exporter names it, for dashboards and alerts that know it.
 fn lag_exporter(out: &mut Exposition, seen: &Seen, group: &str) {
-    let of = [seen.cluster_id.as_str(), group];
-    per_partition(out, seen, "kafka_consumergroup_group_offset", &of, |p| Some(p.committed as f64));
-    per_partition(out, seen, "kafka_consumergroup_group_lag", &of, |p| p.lag_records().map(|lag| lag as f64));
-    per_partition(out, seen, "kafka_consumergroup_group_lag_seconds", &of, |p| p.lag_seconds(seen.now_ms));
-    per_partition(out, seen, "kafka_partition_latest_offset", &of[..1], |p| p.end.map(|end| end as f64));
+    let cluster = seen.cluster_id.as_str();
+    let merging = seen.holdings.merging.iter().map(|(group, partitions)| (group.as_str(), partitions));
+    let groups: Vec<_> = [(group, &seen.readings.partitions)].into_iter().chain(merging).collect();
+    let mut each = |name, labels: usize, value: &dyn Fn(&PartitionReading) -> Option<f64>| {
+        for (group, partitions) in &groups {
+            per_partition(out, partitions.iter(), (name, &[cluster, group][..labels]), value);
+        }
+    };
+    each("kafka_consumergroup_group_offset", 2, &|p| Some(p.committed as f64));
+    each("kafka_consumergroup_group_lag", 2, &|p| p.lag_records().map(|lag| lag as f64));
+    each("kafka_consumergroup_group_lag_seconds", 2, &|p| p.lag_seconds(seen.now_ms));
+    each("kafka_partition_latest_offset", 1, &|p| p.end.map(|end| end as f64));
 }
 
 fn times(out: &mut Exposition, seen: &Seen) {

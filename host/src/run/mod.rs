@@ -4,6 +4,7 @@ mod cluster;
 mod drains;
 mod error;
 mod exposition;
+mod holdings;
 mod janitor;
 mod plan;
 mod progress;
@@ -31,7 +32,7 @@ use self::janitor::Janitor;
 use self::states::Merges;
 use crate::config::{Config, SourceConfig};
 use crate::http::{Server, Service};
-use crate::worker::Readings;
+use crate::worker::{Readings, RestoreReading};
 
 /// How the process is to run.
 #[derive(Clone, Debug, Default)]
@@ -174,6 +175,8 @@ type Published = Arc<Mutex<Worked>>;
 struct Worked {
     progress: Progress,
     readings: Option<Readings>,
+    /// Partitions whose states are read back.
+    restoring: Vec<RestoreReading>,
     /// True where it takes no records, because it was told so.
     paused: bool,
 }

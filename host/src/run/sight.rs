@@ -16,10 +16,11 @@ use crate::metrics::{Format, Histogram, TIME};
 use crate::pipeline::StageCounts;
 use crate::quality::{Counts, Verdict, Watch};
 use crate::record::Place;
-use crate::worker::Readings;
+use crate::worker::{Readings, RestoreReading};
 
 use super::drains::Shown;
 use super::exposition::{self, Seen};
+use super::holdings::{self, Holdings};
 use super::{
     ClusterReport, Component, Origin, Prepared, Progress, Published, SwapError, SwapRequest, Swapper, lock, now_ms,
 };
@@ -77,6 +78,8 @@ pub struct Sight {
     expected: AtomicUsize,
     cluster_id: Mutex<String>,
     workers: Mutex<Vec<Published>>,
+    /// Those that merge what the workers send on, with their stage.
+    merging: Mutex<Vec<(usize, Published)>>,
     drains: Mutex<Vec<Shown>>,
     rates: Mutex<VecDeque<(Instant, u64, u64)>>,
     quality: Option<Quality>,
@@ -113,6 +116,7 @@ impl Sight {
             expected: AtomicUsize::new(0),
             cluster_id: Mutex::default(),
             workers: Mutex::default(),
+            merging: Mutex::default(),
             drains: Mutex::default(),
             rates: Mutex::default(),
             quality: config.quality.clone().map(|config| Quality::new(Arc::new(config))),
@@ -143,6 +147,11 @@ impl Sight {
         lock(&self.workers).push(worker);
     }
 
+    /// So does one that merges the states of a stage.
+    pub(super) fn watch_merging(&self, stage: usize, worker: Published) {
+        lock(&self.merging).push((stage, worker));
+    }
+
     /// A table's drain shows itself here.
     pub(super) fn watch_drain(&self, drain: Shown) {
         lock(&self.drains).push(drain);
@@ -162,7 +171,16 @@ impl Sight {
     fn has_paused(&self) -> bool {
         let workers = lock(&self.workers);
         let any = !workers.is_empty() || !lock(&self.drains).is_empty();
-        any && workers.iter().all(|worker| lock(worker).paused)
+        let merging = lock(&self.merging);
+        let mut all = workers.iter().chain(merging.iter().map(|(_, worker)| worker));
+        any && all.all(|worker| lock(worker).paused)
+    }
+
+    /// How far restores are, of both levels.
+    fn restoring(&self) -> Vec<RestoreReading> {
+        let (workers, merging) = (lock(&self.workers), lock(&self.merging));
+        let all = workers.iter().chain(merging.iter().map(|(_, worker)| worker));
+        all.flat_map(|worker| lock(worker).restoring.clone()).collect()
     }
 
     /// Takes note of how far the run is; to be called now and then.
@@ -172,6 +190,11 @@ impl Sight {
             return;
         }
         self.watch_quality(progress.ledger.records_in);
+        let restoring = self.restoring();
+        if !restoring.is_empty() {
+            let left: u64 = restoring.iter().map(|of| of.records_left).sum();
+            tracing::info!(partitions = restoring.len(), "restoring: {left} records left");
+        }
         let ledger = &progress.ledger;
         rates.push_back((now, ledger.records_in, ledger.outputs.iter().sum()));
         while rates.len() > 2 && now - rates[1].0 >= RATE_SPAN {
@@ -239,6 +262,7 @@ impl Sight {
     pub(super) fn seen(&self) -> Seen {
         let mut progress = Progress::default();
         let mut readings = Readings::new(self.config.stages.len());
+        let restoring = self.restoring();
         let workers = lock(&self.workers);
         for worker in workers.iter() {
             let worker = lock(worker);
@@ -246,7 +270,14 @@ impl Sight {
             worker.readings.iter().for_each(|worker| readings.add(worker));
         }
         readings.partitions.sort_by(|one, other| one.place.cmp(&other.place));
+        let second: Vec<(usize, Readings)> = lock(&self.merging)
+            .iter()
+            .filter_map(|(stage, worker)| Some((*stage, lock(worker).readings.clone()?)))
+            .collect();
+        let holdings = Holdings::new(&self.config, &readings, &second, &restoring);
+        holdings::add_clients((&mut readings.consumer, &mut readings.producer), &second);
         Seen {
+            holdings,
             stages: facts(&self.config, &self.swapper.prepared()),
             swaps: self.swapper.counts(),
             chain_number: self.swapper.chains().number(),
@@ -272,12 +303,16 @@ impl Service for Sight {
 
     fn ready(&self) -> Result<(), &'static str> {
         let workers = lock(&self.workers);
+        let merging: Vec<Published> = lock(&self.merging).iter().map(|(_, worker)| worker.clone()).collect();
         let tables = self.tables();
         if (workers.is_empty() && tables.is_empty()) || workers.len() < self.expected.load(Ordering::Relaxed) {
             return Err("the sinks have not answered yet");
         }
         let answers = |worker: &Published| lock(worker).readings.as_ref().is_some_and(|readings| readings.answers);
-        if !workers.iter().all(answers) {
+        if workers.iter().chain(merging.iter()).any(|worker| !lock(worker).restoring.is_empty()) {
+            return Err("states are being restored");
+        }
+        if !workers.iter().chain(merging.iter()).all(answers) {
             return Err("the source or the sinks do not answer");
         }
         let runs = |table: &DrainReadings| table.state == DrainState::Running;
@@ -323,11 +358,12 @@ impl Service for Sight {
         // Before the first commit nothing is counted.
         let none = StageCounts::default();
         let counts = ledger.stages.iter().chain(std::iter::repeat(&none));
-        let stages = seen.stages.iter().zip(counts).map(|(fact, counts)| {
+        let stages = seen.stages.iter().zip(counts).enumerate().map(|(index, (fact, counts))| {
             json!({
                 "name": fact.name, "plugin": fact.plugin, "version": fact.version, "digest": fact.digest,
                 "in": counts.entered, "forwarded": counts.forwarded, "filtered": counts.filtered,
-                "folded": counts.folded, "late": counts.late, "deduplicated": counts.deduplicated, "dead_lettered": counts.dead_lettered,
+                "folded": counts.folded, "late": counts.late, "deduplicated": counts.deduplicated,
+                "dead_lettered": counts.dead_lettered, "windows": seen.holdings.status(index, seen.now_ms),
             })
         });
         let partitions = seen.readings.partitions.iter().map(|partition| {
@@ -359,6 +395,7 @@ impl Service for Sight {
             }),
             "latency_p95_seconds": seen.readings.latency.quantile(0.95),
             "chain": {"number": seen.chain_number, "mixed_partitions": seen.mixed_partitions},
+            "restoring": holdings::restore_status(&self.restoring()),
             "stages": stages.collect::<Vec<_>>(),
             "partitions": partitions.collect::<Vec<_>>(),
             "tables": seen.tables.iter().map(table_status).collect::<Vec<_>>(),

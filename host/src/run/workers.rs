@@ -93,16 +93,11 @@ pub(super) fn start_merging(
     };
     let source = Source::Kafka(Box::new(kafka_source(config, &from, memory.consumer_kib)?));
     let delivery = delivery(config, cluster, &memory, (level, 0, sight))?;
-    let shared = Shared {
-        budget: None,
-        breaker: None,
-        metered: false,
-        quality: None,
-        ..shared(config, chains, cluster, &memory)
-    };
+    let shared = Shared { budget: None, breaker: None, quality: None, ..shared(config, chains, cluster, &memory) };
     let worker = Worker::new(shared, source, delivery).with_states(states::source(config, cluster, level)?);
-    let name = format!("merge-{}", config.stages[stage].name);
-    Ok(vec![spawn(worker, name, stop, Published::default(), (started, sight))?])
+    let (name, published) = (format!("merge-{}", config.stages[stage].name), Published::default());
+    sight.watch_merging(stage, published.clone());
+    Ok(vec![spawn(worker, name, stop, published, (started, sight))?])
 }
 
 /// Runs a worker in a thread of its own. One that fails takes the others with it, in order: they commit what they have.
@@ -157,8 +152,9 @@ fn work(
         let due = read_ms.is_none_or(|read_ms| now_ms >= read_ms + READINGS_INTERVAL_MS) || ended.is_some();
         let readings = (sight.is_on() && due).then(|| worker.readings());
         read_ms = if due { Some(now_ms) } else { read_ms };
-        if committed || readings.is_some() {
+        if committed || due {
             let mut published = lock(published);
+            published.restoring = worker.restore_readings();
             published.progress.clone_from(&counted);
             published.paused = paused;
             published.readings = readings.or(published.readings.take());

@@ -12,6 +12,7 @@ use crate::plugin::StageUsage;
 use crate::quality::{Census, Counts};
 use crate::record::{Batch, Place};
 use crate::task::Task;
+use crate::window;
 
 /// The most runs of equal timestamps that are kept for one commit; beyond them neighbours share the older one's.
 const RUNS_MAX: usize = 8_192;
@@ -43,6 +44,10 @@ pub struct Readings {
     pub stages: Vec<StageUsage>,
     /// The partitions that this worker has now.
     pub partitions: Vec<PartitionReading>,
+    /// What each stage that keeps states holds for each of them.
+    pub states: Vec<StateReading>,
+    /// Windows of each stage that records came too late for.
+    pub late_windows: Vec<u64>,
     /// The consumer's figures.
     pub consumer: ClientFigures,
     /// The producer's figures.
@@ -69,6 +74,8 @@ impl Readings {
             in_doubt: 0,
             stages: vec![StageUsage::default(); stages],
             partitions: Vec::new(),
+            states: Vec::new(),
+            late_windows: vec![0; stages],
             consumer: ClientFigures::default(),
             producer: ClientFigures::default(),
             answers: true,
@@ -89,11 +96,24 @@ impl Readings {
         self.in_doubt += other.in_doubt;
         self.stages.iter_mut().zip(&other.stages).for_each(|(own, other)| own.add(other));
         self.partitions.extend_from_slice(&other.partitions);
+        self.states.extend_from_slice(&other.states);
+        self.late_windows.iter_mut().zip(&other.late_windows).for_each(|(own, other)| *own += other);
         self.consumer.add(&other.consumer);
         self.producer.add(&other.producer);
         self.answers &= other.answers;
         self.last_arrival_ms = self.last_arrival_ms.max(other.last_arrival_ms);
     }
+}
+
+/// What a stage holds for a partition.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StateReading {
+    /// The stage's index.
+    pub stage: usize,
+    /// The partition.
+    pub place: Place,
+    /// What it holds.
+    pub holds: window::Reading,
 }
 
 /// Where a partition stands.
@@ -143,8 +163,9 @@ pub(super) struct Meter {
     /// Timestamps of uncommitted records with their number, in runs.
     pending: Vec<(u64, u64)>,
     times: BTreeMap<Place, Times>,
-    /// What the stages of tasks that are gone have used.
+    /// What the stages of tasks that are gone have used, and the windows that records came too late for.
     closed: Vec<StageUsage>,
+    closed_late: Vec<u64>,
     consumer: ClientTotals,
     producer: ClientTotals,
     census: Option<Census>,
@@ -165,6 +186,7 @@ impl Meter {
             pending: Vec::new(),
             times: BTreeMap::new(),
             closed: vec![StageUsage::default(); stages],
+            closed_late: vec![0; stages],
             consumer: ClientTotals::default(),
             producer: ClientTotals::default(),
             down: false,
@@ -238,6 +260,7 @@ impl Meter {
     /// Keeps what a task's stages have used that is given up.
     pub(super) fn close(&mut self, place: &Place, task: &Task) {
         add_usage(&mut self.closed, task);
+        add_late(&mut self.closed_late, task);
         self.times.remove(place);
     }
 
@@ -258,10 +281,13 @@ impl Meter {
         answers: bool,
     ) -> Readings {
         let now_ms = now_ms();
-        let mut stages = self.closed.clone();
-        let mut partitions = Vec::new();
+        let (mut stages, mut late_windows) = (self.closed.clone(), self.closed_late.clone());
+        let (mut partitions, mut states) = (Vec::new(), Vec::new());
         for (place, task) in tasks {
             add_usage(&mut stages, task);
+            add_late(&mut late_windows, task);
+            let state = |(stage, holds)| StateReading { stage, place: place.clone(), holds };
+            states.extend(task.state_readings().map(state));
             let times = self.times.entry(place.clone()).or_default();
             let (committed, end) = (task.committed(), end_offset(place).filter(|&end| end >= 0));
             if end.is_some_and(|end| end <= committed) {
@@ -277,13 +303,19 @@ impl Meter {
             self.copied_ms = now_ms;
         }
         let answers = answers && !self.down;
-        Readings { stages, partitions, consumer, producer, answers, ..self.readings.clone() }
+        Readings { stages, partitions, states, late_windows, consumer, producer, answers, ..self.readings.clone() }
     }
 }
 
 fn add_usage(to: &mut [StageUsage], task: &Task) {
     for (to, usage) in to.iter_mut().zip(task.stage_usage()) {
         usage.into_iter().for_each(|usage| to.add(usage));
+    }
+}
+
+fn add_late(to: &mut [u64], task: &Task) {
+    for (stage, holds) in task.state_readings() {
+        to.iter_mut().skip(stage).take(1).for_each(|late| *late += holds.late_windows);
     }
 }
 

@@ -25,7 +25,7 @@ use std::time::Instant;
 
 pub use chain::{Asker, Chain, ChainEvent, Chains, Note, Watch, WatchLimits, WayBack};
 use meter::Meter;
-pub use meter::{PartitionReading, Readings};
+pub use meter::{PartitionReading, Readings, StateReading};
 pub use policy::CommitPolicy;
 pub use restore::RestoreReading;
 use restore::Restoring;

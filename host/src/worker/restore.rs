@@ -123,7 +123,7 @@ impl Worker {
     }
 
     /// How far restores are.
-    pub(super) fn restore_readings(&self) -> Vec<RestoreReading> {
+    pub fn restore_readings(&self) -> Vec<RestoreReading> {
         let reading = |(place, restoring): (&Place, &Restoring)| {
             let left = |(stage, open): (&usize, &Open)| {
                 (open.end - self.states.position(*stage, place.partition)).max(0) as u64
