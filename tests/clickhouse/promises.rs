@@ -2,9 +2,13 @@
 
 use std::time::Duration;
 
-use millstream::clickhouse::{CheckError, Guarantee, RangeCount, ServerSettings, check_exactly_once, count_range};
+use millstream::clickhouse::{
+    CheckError, Guarantee, RangeCount, ServerSettings, check_exactly_once, check_replaces, count_range,
+};
+use millstream::config::VersionedRows;
 
 use super::harness::clickhouse::ClickHouse;
+use super::harness::process::folder;
 use super::{Fixture, lineage, wait};
 
 fn check(fixture: &Fixture) -> Result<Guarantee, String> {
@@ -104,4 +108,82 @@ fn a_range_of_records_is_counted() {
     assert_eq!(count("events", 0, 13, 20), RangeCount { rows: 2, offsets: 1 });
     assert_eq!(count("events", 1, 10, 20), RangeCount { rows: 0, offsets: 0 });
     assert_eq!(count("event's", 0, 10, 20), RangeCount { rows: 0, offsets: 0 });
+}
+
+#[test]
+fn rows_in_versions_need_a_table_that_replaces_them() {
+    let fixture = Fixture::new("id UInt8");
+    let columns =
+        "k String, window_start DateTime64(6), window_end DateTime64(6), version UInt64, retracted Bool, n UInt64";
+    let check = |make: &str| {
+        fixture.sql("DROP TABLE IF EXISTS $.t SYNC");
+        fixture.sql(&format!("CREATE TABLE $.t ({columns}) ENGINE = {make}"));
+        let mut config = fixture.config.clone();
+        let rows = VersionedRows { stage: "per_minute".into(), key: vec!["k".into()], is_session: false };
+        config.versioned = vec![rows];
+        match wait(check_replaces(&fixture.client, &fixture.table(), &config)) {
+            Ok(()) => Ok(()),
+            Err(CheckError::Refused(text)) => Err(text),
+            Err(error) => panic!("{error}"),
+        }
+    };
+    let good = "ReplacingMergeTree(version) PARTITION BY toYYYYMM(window_start) ORDER BY (k, window_start)";
+    assert_eq!(check(good), Ok(()));
+    assert_eq!(check("ReplacingMergeTree(version) ORDER BY (window_start, `k`, window_end)"), Ok(()));
+    let refused = |make: &str, words: &str| {
+        let text = check(make).expect_err("must be refused");
+        assert!(text.contains(words), "{text}");
+        text
+    };
+    let text =
+        refused("MergeTree ORDER BY (k, window_start)", "it has the engine MergeTree, which keeps every version");
+    assert!(
+        text.contains("stage `per_minute`") && text.contains("ReplacingMergeTree(version) ORDER BY (k, window_start)")
+    );
+    refused("ReplacingMergeTree ORDER BY (k, window_start)", "with the highest no column");
+    refused("ReplacingMergeTree(n) ORDER BY (k, window_start)", "with the highest `n`");
+    refused("ReplacingMergeTree(version) ORDER BY window_start", "lacks `k`");
+    refused("ReplacingMergeTree(version) ORDER BY (k, toDate(window_start))", "lacks `window_start`");
+    refused("ReplacingMergeTree(version) ORDER BY (k, window_start, n)", "has `n`, by which two versions");
+    refused("ReplacingMergeTree(version) PARTITION BY n ORDER BY (k, window_start)", "its partition key (n) has `n`");
+    // What was told can be pasted, and then it holds.
+    fixture.sql("DROP TABLE $.t SYNC");
+    let made =
+        text.split("Make it ENGINE = ").nth(1).and_then(|rest| rest.split(", and read").next()).expect("an engine");
+    assert_eq!(check(made), Ok(()));
+}
+
+#[test]
+fn early_rows_are_kept_out_of_a_table_that_keeps_them_all() {
+    let fixture = Fixture::new("k String, window_start DateTime64(6), version UInt64, n UInt64");
+    let folder = folder("clickhouse-early");
+    std::fs::write(folder.join("in.ndjson"), "{\"t\": 5, \"k\": \"a\"}\n").expect("records");
+    let (url, database) = (&fixture.url, &fixture.database);
+    let text = format!(
+        "pipeline: early\nsource: {{files: {{paths: [in.ndjson]}}}}\nobserve: off\nadmin: off\n\
+         stages: [{{name: w, window: {{time: {{field: /t, encoding: epoch_s}}, key: [/k], tumbling: 1m, early: 10s, \
+         aggregate: {{n: count}}, output: main}}}}]\ndead_letters: {{to: {{discard: }}}}\n\
+         outputs: {{main: {{clickhouse: {{url: '{url}', database: {database}, table: t, delivery: at_least_once}}}}}}\n"
+    );
+    let file = folder.join("p.yaml");
+    std::fs::write(&file, text).expect("a config file");
+    let millstream = |args: &[&str]| {
+        let output = std::process::Command::new(env!("CARGO_BIN_EXE_millstream")).args(args).arg(&file).output();
+        let output = output.expect("millstream runs");
+        (output.status.success(), String::from_utf8_lossy(&output.stderr).into_owned())
+    };
+    for args in [&["validate", "--connect"][..], &["run"]] {
+        let (done, said) = millstream(args);
+        assert!(!done && said.contains("stage `w` have `early` or `reopen`"), "{args:?}: {said}");
+    }
+    fixture.sql("DROP TABLE $.t SYNC");
+    fixture.sql(
+        "CREATE TABLE $.t (k String, window_start DateTime64(6), version UInt64, n UInt64) \
+         ENGINE = ReplacingMergeTree(version) ORDER BY (k, window_start)",
+    );
+    for args in [&["validate", "--connect"][..], &["run"]] {
+        let (done, said) = millstream(args);
+        assert!(done, "{args:?}: {said}");
+    }
+    assert_eq!(fixture.sql("SELECT k, n FROM $.t FINAL"), "a\t1");
 }

@@ -12,6 +12,7 @@
 //! | `insert`, `token` | a block of rows as one insert; what tells it from all others, and whether it is there |
 //! | `doubt` | what is known of a block that nobody answered for |
 //! | `checks` | whether table, views and profile can keep the promise |
+//! | `versions` | whether a table replaces rows that come in versions |
 //! | `dead_letter` | a dead letter as a record, so that it can become a row |
 
 mod checks;
@@ -26,6 +27,7 @@ mod sql;
 mod table;
 mod token;
 mod types;
+mod versions;
 mod zone;
 
 pub use checks::{CheckError, Guarantee, check_exactly_once};
@@ -40,3 +42,4 @@ pub use sql::digest;
 pub use table::{Column, DefaultKind, DescribeError, Table};
 pub use token::{BlockId, RangeCount, count_range};
 pub use types::{Type, TypeError};
+pub use versions::check_replaces;

@@ -40,6 +40,19 @@ pub struct ClickHouseConfig {
     pub delivery: Delivery,
     /// Part of every block's token: another number lets the same records in again.
     pub replay_epoch: u64,
+    /// The windows whose rows come in versions and go into it.
+    pub versioned: Vec<VersionedRows>,
+}
+
+/// Rows of windows that come more than once, each replacing the one before.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct VersionedRows {
+    /// The stage.
+    pub stage: String,
+    /// The names of the key's fields: with `window_start` they tell a row from others.
+    pub key: Vec<String>,
+    /// True where a window's end may move.
+    pub is_session: bool,
 }
 
 /// Where one column's value comes from.
@@ -128,6 +141,7 @@ impl ClickHouseConfig {
             columns: BTreeMap::new(),
             delivery: Delivery::ExactlyOnce,
             replay_epoch: 0,
+            versioned: Vec::new(),
         }
     }
 

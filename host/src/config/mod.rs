@@ -28,7 +28,9 @@ use std::path::{Path, PathBuf};
 
 use walk::At;
 
-pub use clickhouse::{ClickHouseConfig, ColumnRule, MAX_FLUSH_ROWS, TimeUnit, UnknownFields, server_address};
+pub use clickhouse::{
+    ClickHouseConfig, ColumnRule, MAX_FLUSH_ROWS, TimeUnit, UnknownFields, VersionedRows, server_address,
+};
 pub use error::{ConfigError, Mark};
 pub use expand::Variables;
 pub use kafka::{KafkaConnection, Properties, PropertyValue};
@@ -235,7 +237,7 @@ impl Config {
         let source = SourceConfig::read(&source_at, &pipeline)?;
         let source_connection = source.connection();
         let outputs_at = fields.required("outputs", "where records go; one of them is called main")?;
-        let outputs = output::read_outputs(&outputs_at, source_connection, &pipeline)?;
+        let mut outputs = output::read_outputs(&outputs_at, source_connection, &pipeline)?;
         let shared = outputs[0].1.sink.connection().or(source_connection);
         let dead_letters_at = fields.required(
             "dead_letters",
@@ -246,6 +248,7 @@ impl Config {
             Some(at) => {
                 let stages = stage::read_stages(&at)?;
                 check::routes(&at, &stages, &outputs)?;
+                outputs.iter_mut().for_each(|(_, output)| output.note_versioned(&stages));
                 stages
             }
             None => Vec::new(),

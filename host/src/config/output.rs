@@ -2,11 +2,13 @@
 
 use std::path::PathBuf;
 
-use super::clickhouse::ClickHouseConfig;
+use super::clickhouse::{ClickHouseConfig, VersionedRows};
 use super::error::ConfigError;
 use super::kafka::{KafkaConnection, Properties, read_brokers, read_properties};
+use super::stage::{StageConfig, StageKind};
 use super::units;
 use super::walk::At;
+use super::window::WindowKind;
 
 /// A named way out.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -17,6 +19,27 @@ pub struct OutputConfig {
     pub sink: SinkConfig,
     /// The table that the records of `sink` go on to.
     pub table: Option<ClickHouseConfig>,
+}
+
+impl OutputConfig {
+    /// Has its table know which windows send it rows that come in versions.
+    pub(super) fn note_versioned(&mut self, stages: &[StageConfig]) {
+        let table = match &mut self.sink {
+            SinkConfig::Table(table) => Some(table.as_mut()),
+            _ => self.table.as_mut(),
+        };
+        let versioned = stages.iter().filter_map(|stage| match &stage.kind {
+            StageKind::Window(window) if window.has_versions() && window.output == self.name => Some(VersionedRows {
+                stage: stage.name.clone(),
+                key: window.key.iter().map(|field| field.name.clone()).collect(),
+                is_session: matches!(window.kind, WindowKind::Session { .. }),
+            }),
+            _ => None,
+        });
+        if let Some(table) = table {
+            table.versioned = versioned.collect();
+        }
+    }
 }
 
 /// Where records are written.

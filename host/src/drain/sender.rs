@@ -8,7 +8,7 @@ use super::step::{Found, Sent};
 use super::{DrainError, wall_ms};
 use crate::clickhouse::{
     CheckError, Client, ClientError, Connection, Encoder, Guarantee, Insert, InsertError, ServerSettings, Table,
-    Verdict, check_exactly_once, count_blocks, look,
+    Verdict, check_exactly_once, check_replaces, count_blocks, look,
 };
 use crate::config::{ClickHouseConfig, Delivery};
 use crate::record::Place;
@@ -220,6 +220,7 @@ pub(super) fn describe(connection: &Connection, config: &ClickHouseConfig) -> Re
         let settings = ServerSettings::read(client).await.map_err(passing)?;
         let table = Table::describe(client, &config.database, &config.table).await.map_err(passing)?;
         let encoder = Encoder::new(&table, config).map_err(|why| Trouble::Wrong(why.to_string()))?;
+        check_replaces(client, &table, config).await.map_err(unkept)?;
         let guarantee = match exactly_once {
             true => Some(check_exactly_once(client, &table, &settings).await.map_err(unkept)?),
             false => None,
