@@ -3,6 +3,8 @@
 
 mod harness;
 
+#[path = "windows/ask.rs"]
+mod ask;
 #[path = "windows/bad.rs"]
 mod bad;
 #[path = "windows/chaos.rs"]

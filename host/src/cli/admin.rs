@@ -15,6 +15,13 @@ pub(super) struct Admin {
     /// Where its `admin` listener is
     #[arg(long, default_value = "http://127.0.0.1:9465")]
     admin: String,
+    #[command(flatten)]
+    access: Access,
+}
+
+/// By what right a running pipeline is asked.
+#[derive(Debug, clap::Args)]
+pub(super) struct Access {
     /// A file with the token, where one is needed
     #[arg(long)]
     token_file: Option<PathBuf>,
@@ -26,6 +33,13 @@ pub(super) struct Admin {
 impl Admin {
     /// A client that waits at most `patience` for an answer.
     pub(super) fn client(&self, patience: Duration) -> Result<Client> {
+        self.access.client(&self.admin, None, patience)
+    }
+}
+
+impl Access {
+    /// A client of the listener at `url`; `known` is the token where no file has one.
+    pub(super) fn client(&self, url: &str, known: Option<Secret>, patience: Duration) -> Result<Client> {
         let token = self.token_file.as_deref().map(|path| {
             let text = std::fs::read_to_string(path).with_context(|| format!("can't read {}", path.display()))?;
             let token = text.trim();
@@ -34,6 +48,6 @@ impl Admin {
             }
             anyhow::Ok(Secret::new(token))
         });
-        Ok(Client::new(&self.admin, token.transpose()?, self.ca_file.as_deref())?.with_patience(patience))
+        Ok(Client::new(url, token.transpose()?.or(known), self.ca_file.as_deref())?.with_patience(patience))
     }
 }

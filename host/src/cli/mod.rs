@@ -13,6 +13,7 @@ mod offsets;
 mod run;
 mod schema;
 mod sql;
+mod state;
 mod status;
 mod swap;
 mod test;
@@ -62,6 +63,7 @@ enum Command {
     Offsets(offsets::Command),
     #[command(subcommand)]
     Sql(sql::Command),
+    State(state::Args),
     Status(status::Args),
     Swap(swap::SwapArgs),
     Rollback(swap::RollbackArgs),
@@ -82,6 +84,7 @@ pub fn main() -> ExitCode {
         Command::Generate(args) => generate::run(&args),
         Command::Offsets(command) => offsets::run(&command),
         Command::Sql(command) => sql::run(&command),
+        Command::State(args) => state::run(&args),
         Command::Status(args) => status::run(&args),
         Command::Swap(args) => swap::swap(&args),
         Command::Rollback(args) => swap::rollback(&args),

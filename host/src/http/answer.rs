@@ -1,6 +1,7 @@
 //! From a request to its response.
 
 use std::convert::Infallible;
+use std::fmt::Display;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,7 +12,7 @@ use hyper::{Request, Response, StatusCode};
 use serde_json::{Value, json};
 
 use super::guard::{Guard, Refusal, has_type};
-use super::routes::{ADMIN, Body, OBSERVE, Route, Rule, find, parameter};
+use super::routes::{ADMIN, Body, OBSERVE, Route, Rule, find, parameter, query};
 use super::swaps::{components, signature};
 use super::{Sender, Sent, Service, Unwilling};
 use crate::config::LogLevel;
@@ -77,6 +78,7 @@ impl Door {
         let format = Format::accepted(accept);
         let stage = parameter(rule.path, request.uri().path()).unwrap_or_default().to_owned();
         let headers = request.headers().clone();
+        let key = query(request.uri().query(), "key");
         let body = match rule.body {
             Some(bounds) => read(request.into_body(), bounds).await?,
             None => Bytes::new(),
@@ -108,6 +110,10 @@ impl Door {
                 object(&body)?;
                 self.where_one_may_wait(sender, |service, by| service.roll_back(by)).await
             }
+            Route::State => {
+                let key = key.ok_or((StatusCode::BAD_REQUEST, "`key` is no text, or its escapes are wrong"))?;
+                self.where_one_may_wait(sender, move |service, _| service.state(&stage, &key)).await
+            }
             Route::Swaps => value(StatusCode::OK, &service.swaps()),
             Route::LogLevel => match service.set_log_level(log_level(&body)?) {
                 Ok(()) => value(StatusCode::OK, &object(&body)?),
@@ -119,10 +125,10 @@ impl Door {
 
 impl Door {
     /// Does what takes its time on a thread of its own; it is done even if nobody waits for the answer any more.
-    async fn where_one_may_wait(
+    async fn where_one_may_wait<T: Display + Send + 'static>(
         &self,
         sender: &Sender,
-        work: impl FnOnce(&dyn Service, &Sender) -> Result<Value, Unwilling> + Send + 'static,
+        work: impl FnOnce(&dyn Service, &Sender) -> Result<T, Unwilling> + Send + 'static,
     ) -> Response<Full<Bytes>> {
         let (service, sender) = (self.service.clone(), sender.clone());
         let done = tokio::task::spawn_blocking(move || work(service.as_ref(), &sender)).await;
@@ -189,7 +195,7 @@ fn refuse((status, why): Refusal, rules: &[Rule]) -> Response<Full<Bytes>> {
     response
 }
 
-fn value(status: StatusCode, value: &Value) -> Response<Full<Bytes>> {
+fn value(status: StatusCode, value: &impl Display) -> Response<Full<Bytes>> {
     text(status, "application/json", format!("{value}\n"))
 }
 

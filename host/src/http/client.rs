@@ -79,6 +79,11 @@ impl Client {
         self.ask("GET", path, None)
     }
 
+    /// The body of the answer to a GET of a path with one parameter, whose value is escaped.
+    pub fn get_with(&self, path: &str, (name, value): (&str, &str)) -> Result<Vec<u8>, ClientError> {
+        self.ask("GET", &format!("{path}?{name}={}", super::routes::escaped(value)), None)
+    }
+
     /// The body of the answer to a request that sends `body`, of this content type.
     pub fn send(&self, method: &str, path: &str, content_type: &str, body: &[u8]) -> Result<Vec<u8>, ClientError> {
         self.ask(method, path, Some((content_type, body)))

@@ -79,6 +79,7 @@ impl Guard {
         let [read, tap, admin] = known.map(|token| token.is_some_and(|token| openssl::memcmp::eq(&token, &given)));
         let allowed = match scope {
             Scope::Read => read || admin,
+            Scope::Tap => tap || admin,
             Scope::Admin => admin,
         };
         match (allowed, read || tap || admin) {
@@ -202,6 +203,9 @@ mod tests {
         token(tokens, Scope::Read, Some("Bearer reads"), 200);
         token(tokens, Scope::Read, Some("bearer rules"), 200);
         token(tokens, Scope::Read, Some("Bearer taps"), 403);
+        token(tokens, Scope::Tap, Some("Bearer taps"), 200);
+        token(tokens, Scope::Tap, Some("Bearer reads"), 403);
+        token(tokens, Scope::Tap, Some("Bearer rules"), 200);
         token(tokens, Scope::Admin, Some("Bearer reads"), 403);
         token(tokens, Scope::Admin, Some("Bearer rules"), 200);
         token([Some("reads"), None, None], Scope::Admin, Some("Bearer "), 401);

@@ -49,8 +49,8 @@ pub struct Sender {
 /// Why something that was asked for is not done: a status code and the reason.
 pub type Unwilling = (u16, String);
 
-/// What the listeners show and do. Every call returns at once, but for `swap` and `roll_back`, which are called where one
-/// may wait.
+/// What the listeners show and do. Every call returns at once, but for `swap`, `roll_back` and `state`, which are called
+/// where one may wait.
 pub trait Service: Send + Sync + 'static {
     /// All metrics.
     fn metrics(&self, format: Format) -> String;
@@ -66,6 +66,8 @@ pub trait Service: Send + Sync + 'static {
     fn roll_back(&self, by: &Sender) -> Result<Value, Unwilling>;
     /// The last swaps.
     fn swaps(&self) -> Value;
+    /// What is held for a key of a stage, as JSON; waits for the workers.
+    fn state(&self, stage: &str, key: &str) -> Result<String, Unwilling>;
     /// Logs at another level from now on, or says why not.
     fn set_log_level(&self, level: LogLevel) -> Result<(), String>;
 }

@@ -20,12 +20,16 @@ pub(super) enum Route {
     SwapAll,
     RollBack,
     Swaps,
+    /// What is held for a key.
+    State,
 }
 
 /// What a token allows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Scope {
     Read,
+    /// Of what records hold.
+    Tap,
     Admin,
 }
 
@@ -80,6 +84,7 @@ pub(super) static ADMIN: &[Rule] = &[
     rule(Method::PUT, "/v1/plugins", Route::SwapAll, Scope::Admin, COMPONENTS),
     rule(Method::POST, "/v1/rollback", Route::RollBack, Scope::Admin, JSON),
     rule(Method::GET, "/v1/swaps", Route::Swaps, Scope::Read, None),
+    rule(Method::GET, "/v1/state/{stage}", Route::State, Scope::Tap, None),
 ];
 
 /// The rule of a request: 404 for a path that is not there, 405 for another method.
@@ -100,6 +105,32 @@ pub(super) fn parameter<'a>(pattern: &str, path: &'a str) -> Option<&'a str> {
     (!found.is_empty() && !found.contains('/')).then_some(found)
 }
 
+/// The value of a query's parameter, with its escapes resolved: `%` and two digits, and nothing else. Empty where it is not
+/// there; `None` where it is no text.
+pub(super) fn query(query: Option<&str>, name: &str) -> Option<String> {
+    let pairs = query.unwrap_or_default().split('&').filter_map(|pair| pair.split_once('='));
+    let Some((_, value)) = pairs.into_iter().find(|(key, _)| *key == name) else { return Some(String::new()) };
+    let (mut bytes, mut rest) = (Vec::new(), value.as_bytes());
+    while let Some((&byte, after)) = rest.split_first() {
+        rest = after;
+        if byte == b'%' {
+            let digits = std::str::from_utf8(after.get(..2)?).ok().filter(|digits| !digits.starts_with('+'))?;
+            bytes.push(u8::from_str_radix(digits, 16).ok()?);
+            rest = &after[2..];
+        } else {
+            bytes.push(byte);
+        }
+    }
+    String::from_utf8(bytes).ok()
+}
+
+/// A text as a part of a query.
+pub(super) fn escaped(text: &str) -> String {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte);
+    let escape = |byte: u8| if plain(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") };
+    text.bytes().map(escape).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -116,6 +147,17 @@ mod tests {
             assert_eq!(route(Method::PUT, wrong), Err(StatusCode::NOT_FOUND), "{wrong}");
         }
         assert_eq!(route(Method::GET, "/metrics"), Err(StatusCode::NOT_FOUND), "each listener has its own paths");
+    }
+
+    #[test]
+    fn what_is_escaped_is_read_back_and_nonsense_is_none() {
+        for text in ["", "DE", "[\"a b\",7]", "100%", "a+b&key=c", "Größe\0"] {
+            assert_eq!(query(Some(&format!("a=1&key={}", escaped(text))), "key").as_deref(), Some(text));
+        }
+        assert_eq!(query(None, "key").as_deref(), Some(""));
+        for wrong in ["key=%", "key=%4", "key=%+4", "key=%zz", "key=%ff"] {
+            assert_eq!(query(Some(wrong), "key"), None, "{wrong}");
+        }
     }
 
     #[test]

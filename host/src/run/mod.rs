@@ -1,5 +1,6 @@
 //! One pipeline in one process: checks everything, starts the workers, waits for the end, counts it all.
 
+mod answers;
 mod cluster;
 mod drains;
 mod error;
@@ -8,6 +9,7 @@ mod holdings;
 mod janitor;
 mod plan;
 mod progress;
+mod questions;
 mod sight;
 mod states;
 mod swap;

@@ -18,9 +18,12 @@ use crate::quality::{Counts, Verdict, Watch};
 use crate::record::Place;
 use crate::worker::{Readings, RestoreReading};
 
+use super::answers;
 use super::drains::Shown;
 use super::exposition::{self, Seen};
 use super::holdings::{self, Holdings};
+use super::questions::Questions;
+use super::states::Level;
 use super::{
     ClusterReport, Component, Origin, Prepared, Progress, Published, SwapError, SwapRequest, Swapper, lock, now_ms,
 };
@@ -81,6 +84,7 @@ pub struct Sight {
     /// Those that merge what the workers send on, with their stage.
     merging: Mutex<Vec<(usize, Published)>>,
     drains: Mutex<Vec<Shown>>,
+    questions: Questions,
     rates: Mutex<VecDeque<(Instant, u64, u64)>>,
     quality: Option<Quality>,
 }
@@ -118,6 +122,7 @@ impl Sight {
             workers: Mutex::default(),
             merging: Mutex::default(),
             drains: Mutex::default(),
+            questions: Questions::default(),
             rates: Mutex::default(),
             quality: config.quality.clone().map(|config| Quality::new(Arc::new(config))),
         }
@@ -150,6 +155,19 @@ impl Sight {
     /// So does one that merges the states of a stage.
     pub(super) fn watch_merging(&self, stage: usize, worker: Published) {
         lock(&self.merging).push((stage, worker));
+    }
+
+    /// What is asked of the workers.
+    pub(super) fn questions(&self) -> &Questions {
+        &self.questions
+    }
+
+    /// How many workers there are on a level.
+    pub(super) fn workers_of(&self, level: Level) -> usize {
+        match level {
+            Level::First => lock(&self.workers).len(),
+            Level::Second(stage) => lock(&self.merging).iter().filter(|(of, _)| *of == stage).count(),
+        }
     }
 
     /// A table's drain shows itself here.
@@ -345,6 +363,10 @@ impl Service for Sight {
 
     fn swaps(&self) -> Value {
         json!({ "swaps": self.swapper.history() })
+    }
+
+    fn state(&self, stage: &str, key: &str) -> Result<String, Unwilling> {
+        answers::state(self, &self.config, stage, key)
     }
 
     fn set_log_level(&self, level: LogLevel) -> Result<(), String> {

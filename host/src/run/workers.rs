@@ -68,7 +68,7 @@ pub(super) fn start(
         let worker = Worker::new(shared(config, chains, cluster, &memory), source, delivery).with_states(states);
         let published = Published::default();
         sight.watch(published.clone());
-        spawn(worker, format!("worker-{index}"), stop, published, (started, sight))
+        spawn(worker, (format!("worker-{index}"), level), stop, published, (started, sight))
     });
     workers.collect()
 }
@@ -97,20 +97,20 @@ pub(super) fn start_merging(
     let worker = Worker::new(shared, source, delivery).with_states(states::source(config, cluster, level)?);
     let (name, published) = (format!("merge-{}", config.stages[stage].name), Published::default());
     sight.watch_merging(stage, published.clone());
-    Ok(vec![spawn(worker, name, stop, published, (started, sight))?])
+    Ok(vec![spawn(worker, (name, level), stop, published, (started, sight))?])
 }
 
 /// Runs a worker in a thread of its own. One that fails takes the others with it, in order: they commit what they have.
 fn spawn(
     worker: Worker,
-    name: String,
+    (name, level): (String, Level),
     stop: &Arc<AtomicBool>,
     published: Published,
     (started, sight): (Instant, &Arc<Sight>),
 ) -> Result<Running, RunError> {
     let (own, stop, sight) = (published.clone(), stop.clone(), sight.clone());
     let body = move || {
-        let result = work(worker, &stop, (&own, &sight), started);
+        let result = work((worker, level), &stop, (&own, &sight), started);
         stop.store(stop.load(Ordering::Relaxed) || result.is_err(), Ordering::Relaxed);
         result
     };
@@ -120,16 +120,17 @@ fn spawn(
 }
 
 fn work(
-    mut worker: Worker,
+    (mut worker, level): (Worker, Level),
     stop: &AtomicBool,
     (published, sight): (&Mutex<Worked>, &Sight),
     started: Instant,
 ) -> Result<(), WorkerError> {
     let now_ms = || started.elapsed().as_millis() as u64;
     let mut counted = Progress::default();
-    let mut paused = false;
+    let (mut paused, mut asked) = (false, 0);
     let mut read_ms = None;
     loop {
+        sight.questions().answer(level, &mut asked, &mut worker);
         let stopping = stop.load(Ordering::Relaxed);
         let step = if stopping { Ok(Step::Finished) } else { turn(&mut worker, sight, &mut paused, now_ms()) };
         let ended = match step {

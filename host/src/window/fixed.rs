@@ -166,7 +166,7 @@ fn of_window(store: &Store, part_us: i64, end_us: i64) -> impl Iterator<Item = (
 }
 
 /// The state of several states' records, in order.
-fn merge_all(aggregate: &mut Aggregate, states: &[&[u8]]) -> Result<Vec<u8>, StageError> {
+pub(super) fn merge_all(aggregate: &mut Aggregate, states: &[&[u8]]) -> Result<Vec<u8>, StageError> {
     let Some((first, rest)) = states.split_first() else { return Ok(Vec::new()) };
     let mut merged = first.to_vec();
     let mut next = Vec::new();

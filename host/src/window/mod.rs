@@ -13,10 +13,12 @@
 //! | `aggregate`, `functions`, `plugin` | what states are made of |
 //! | `rows` | keys, and rows as JSON |
 //! | `keyed`, `log` | states and clock together; what a commit tells of them |
+//! | `ask` | what is held for one key, for whoever asks |
 //! | `shuffle` | what passes between two levels |
 //! | `quiet` | what happens when no records come |
 
 mod aggregate;
+mod ask;
 mod clock;
 mod duplicates;
 mod fixed;
@@ -34,6 +36,7 @@ mod spec;
 mod stage;
 
 pub use aggregate::Aggregate;
+pub use ask::{Held, HeldWindow, keys_of};
 pub use clock::Clock;
 pub use functions::Functions;
 pub use log::{LoadError, Meta, Reading, StateRows};

@@ -61,6 +61,11 @@ pub(super) fn split_later(key: &[u8]) -> (&[u8], Option<i64>) {
     }
 }
 
+/// The key of fields that are JSON texts.
+pub(super) fn key_of(fields: &[Vec<u8>]) -> Vec<u8> {
+    fields.iter().flat_map(|field| field.iter().copied().chain([FIELD_END])).collect()
+}
+
 /// The fields of a key, each as JSON text.
 pub(super) fn key_fields(key: &[u8]) -> impl Iterator<Item = &[u8]> {
     key.strip_suffix(&[FIELD_END]).map(|key| key.split(|&byte| byte == FIELD_END)).into_iter().flatten()

@@ -1,5 +1,7 @@
 //! The stage against a slow and obvious computation, over random streams that are cut, committed, undone and restored anywhere.
 
+mod ask;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Value, json};

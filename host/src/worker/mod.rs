@@ -9,6 +9,7 @@
 //! - after a request whose outcome is unknown the producer is made anew before it is used again, and the group is
 //!   asked what was committed.
 
+mod ask;
 mod chain;
 mod held;
 mod meter;
@@ -23,6 +24,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Instant;
 
+pub use ask::{AnsweredWindow, StateAnswer};
 pub use chain::{Asker, Chain, ChainEvent, Chains, Note, Watch, WatchLimits, WayBack};
 use meter::Meter;
 pub use meter::{PartitionReading, Readings, StateReading};
