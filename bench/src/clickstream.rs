@@ -47,24 +47,11 @@ impl Clickstream {
         let country = if random.once_in(20) { "ZZ" } else { COUNTRIES[random.below(7) as usize] };
         let device = DEVICES[random.below(3) as usize];
         let page = 1 + random.below(100);
-        out.clear();
-        // Writing into a vector does not fail.
-        let _ = write!(
-            out,
-            "{{\"event_type\": \"{kind}\", \"user_id\": {user}, \"page_url\": \"/page/{page}{:x<pad$}\", \"button_id\": \
-             \"{:08x}-{:04x}-4{:03x}-8{:03x}-{stamp:012x}\", \"timestamp\": {}, \"country\": \"{country}\"",
-            "",
-            high >> 32,
-            high >> 16 & 0xffff,
-            high & 0xfff,
-            low >> 52,
-            START_S + seconds,
-            pad = self.padding,
-        );
-        if seconds >= SCHEMA_CHANGE_S {
-            let _ = write!(out, ", \"device_type\": \"{device}\"");
-        }
-        out.push(b'}');
+        let device = (seconds >= SCHEMA_CHANGE_S).then_some(device);
+        let timestamp_s = (START_S + seconds) as i64;
+        let padding = self.padding;
+        Event { kind, user, page, padding, button: (high, low & !STAMP_MASK | stamp), timestamp_s, country, device }
+            .write(out);
         if random.once_in(MALFORMED_ONCE_IN) {
             out.truncate(out.len() / 2);
         }
@@ -80,6 +67,44 @@ impl Clickstream {
                 return;
             }
         }
+    }
+}
+
+/// What a record says.
+pub(crate) struct Event<'a> {
+    pub(crate) kind: &'a str,
+    pub(crate) user: i64,
+    pub(crate) page: u64,
+    /// How much longer the page's address is made.
+    pub(crate) padding: usize,
+    /// The bits of a UUID, but for those that say that it is one.
+    pub(crate) button: (u64, u64),
+    pub(crate) timestamp_s: i64,
+    pub(crate) country: &'a str,
+    pub(crate) device: Option<&'a str>,
+}
+
+impl Event<'_> {
+    /// Writes the record into `out`, in place of what was there.
+    pub(crate) fn write(&self, out: &mut Vec<u8>) {
+        let Self { kind, user, page, padding, button: (high, low), timestamp_s, country, device } = *self;
+        out.clear();
+        // Writing into a vector does not fail.
+        let _ = write!(
+            out,
+            "{{\"event_type\": \"{kind}\", \"user_id\": {user}, \"page_url\": \"/page/{page}{:x<padding$}\", \"button_id\": \
+             \"{:08x}-{:04x}-4{:03x}-8{:03x}-{:012x}\", \"timestamp\": {timestamp_s}, \"country\": \"{country}\"",
+            "",
+            high >> 32,
+            high >> 16 & 0xffff,
+            high & 0xfff,
+            low >> 52,
+            low & STAMP_MASK,
+        );
+        if let Some(device) = device {
+            let _ = write!(out, ", \"device_type\": \"{device}\"");
+        }
+        out.push(b'}');
     }
 }
 

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
 use rdkafka::ClientConfig;
-use rdkafka::consumer::{BaseConsumer, ConsumerContext};
+use rdkafka::consumer::{BaseConsumer, Consumer as _, ConsumerContext};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::BorrowedMessage;
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _};
@@ -79,6 +79,23 @@ pub fn poll<C: ConsumerContext>(consumer: &BaseConsumer<C>, wait: Duration) -> R
             Ok(None)
         }
         Some(Err(error)) => Err(error.into()),
+    }
+}
+
+/// The offset after a partition's last record; a broker that has just made the topic may still have to learn that it leads.
+pub fn end(consumer: &BaseConsumer, topic: &str, partition: i32) -> Result<i64> {
+    use RDKafkaErrorCode::{NotLeaderForPartition, UnknownPartition, UnknownTopicOrPartition};
+    let start = Instant::now();
+    loop {
+        match consumer.fetch_watermarks(topic, partition, WAIT) {
+            Ok((_, end)) => return Ok(end),
+            Err(KafkaError::MetadataFetch(NotLeaderForPartition | UnknownPartition | UnknownTopicOrPartition))
+                if start.elapsed() < WAIT =>
+            {
+                std::thread::sleep(Duration::from_millis(50));
+            }
+            Err(error) => return Err(error.into()),
+        }
     }
 }
 

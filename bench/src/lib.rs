@@ -12,6 +12,7 @@ pub mod logic;
 mod random;
 pub mod suite;
 mod usage;
+pub mod windows;
 
 pub use args::Args;
 pub use digest::digest;

@@ -183,7 +183,7 @@ pub fn region(country: &str) -> &'static str {
 }
 
 /// Seconds since 1970 as RFC 3339 in UTC.
-fn rfc3339(seconds: i64) -> String {
+pub(crate) fn rfc3339(seconds: i64) -> String {
     let (days, second) = (seconds.div_euclid(86_400), seconds.rem_euclid(86_400));
     // Years begin in March here, so that the leap day is a year's last; 719,468 days lie between 0000-03-01 and 1970.
     let shifted = days + 719_468;

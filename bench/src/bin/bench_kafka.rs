@@ -1,6 +1,6 @@
 //! What the benches do to a broker beside measuring: make topics, fill them, watch a group, compare outputs.
 //!
-//! `topics --create NAME:PARTITIONS,… --delete NAME,…` · `load --topic T --records N` · `first --topics T,…`
+//! `topics --create NAME:PARTITIONS,… --delete NAME,… --delete-all-with TEXT` · `load --topic T --records N` · `first --topics T,…`
 //! · `wait --group G --topic T` · `digest --topic T` · `ends --topic T`
 #![allow(clippy::print_stdout, reason = "the result is the output")]
 
@@ -45,7 +45,7 @@ fn reader(args: &Args, isolation: &str) -> Result<BaseConsumer> {
 fn ends(consumer: &BaseConsumer, topic: &str) -> Result<Vec<(i32, i64)>> {
     let metadata = consumer.fetch_metadata(Some(topic), WAIT)?;
     let topic_metadata = metadata.topics().first().context("no metadata of the topic")?;
-    let end = |partition: i32| Ok((partition, consumer.fetch_watermarks(topic, partition, WAIT)?.1));
+    let end = |partition: i32| Ok((partition, client::end(consumer, topic, partition)?));
     topic_metadata.partitions().iter().map(|partition| end(partition.id())).collect()
 }
 
@@ -55,7 +55,10 @@ fn topics(args: &Args) -> Result<Value> {
     let options = AdminOptions::new().operation_timeout(Some(WAIT));
     let names = |name| args.get(name, String::new());
     let (create, delete) = (names("create")?, names("delete")?);
-    let delete: Vec<&str> = delete.split(',').filter(|name| !name.is_empty()).collect();
+    let mut delete: Vec<&str> = delete.split(',').filter(|name| !name.is_empty()).collect();
+    let (with, metadata) = (names("delete-all-with")?, admin.inner().fetch_metadata(None, WAIT)?);
+    let all = metadata.topics().iter().map(|topic| topic.name());
+    delete.extend(all.filter(|name| !with.is_empty() && name.contains(&with)));
     if !delete.is_empty() {
         for result in block_on(admin.delete_topics(&delete, &options))? {
             result.map_err(|(name, error)| anyhow::anyhow!("delete {name}: {error}"))?;
@@ -67,7 +70,8 @@ fn topics(args: &Args) -> Result<Value> {
     let mut wanted = Vec::new();
     for item in create.split(',').filter(|name| !name.is_empty()) {
         let (name, partitions) = item.split_once(':').context("NAME:PARTITIONS")?;
-        let topic = NewTopic::new(name, partitions.parse()?, TopicReplication::Fixed(1));
+        // Records may have the time of made-up events, which is years ago: none is to go for its age.
+        let topic = NewTopic::new(name, partitions.parse()?, TopicReplication::Fixed(1)).set("retention.ms", "-1");
         wanted.push(match retention {
             0 => topic,
             _ => topic.set("retention.bytes", &kept).set("segment.bytes", &segment),
