@@ -15,7 +15,8 @@ const SKIPPED: &[&str] = &["target", ".git", "__pycache__", "node_modules"];
 /// Folders whose files a README may name.
 const TOPS: &[&str] = &["host", "plugins", "tests", "wit", "deploy", "xtask"];
 /// Text that people write; anything else is data.
-const ENDINGS: &[&str] = &["rs", "toml", "md", "yaml", "yml", "wit", "sh", "sql", "py", "xml", "properties", "run"];
+const ENDINGS: &[&str] =
+    &["rs", "toml", "md", "yaml", "yml", "wit", "sh", "sql", "py", "java", "xml", "properties", "run"];
 
 #[test]
 fn every_file_keeps_the_rules() {

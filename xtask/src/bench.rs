@@ -15,8 +15,10 @@ use crate::guests;
 use crate::test::{BROKERS, CLICKHOUSE, given};
 use crate::workspace::{Workspace, run as run_command};
 
-const BENCHES: [&str; 8] =
-    ["end-to-end", "latency", "plugin", "idle", "metrics", "swap", "clickhouse", "soak-clickhouse"];
+const BENCHES: [&str; 9] =
+    ["end-to-end", "latency", "plugin", "idle", "metrics", "swap", "clickhouse", "soak-clickhouse", "windows"];
+/// With this, programs of other frameworks take part.
+const RIVALS: &str = "--rivals";
 /// What the Python contender is made of.
 const PYTHON_PACKAGES: [&str; 2] = ["clickhouse-connect==1.12.0", "confluent-kafka==2.16.1"];
 
@@ -33,7 +35,10 @@ pub(crate) fn run(workspace: &Workspace, args: &[String]) -> Result<ExitCode> {
     let given_brokers = given(BROKERS);
     let given_url = if to_tables { given(CLICKHOUSE) } else { None };
     let own_broker = bench != "plugin" && given_brokers.is_none();
-    doctor::ensure(workspace, if own_broker { &[Purpose::Build, Purpose::Kafka] } else { &[Purpose::Build] })?;
+    let rivals = bench == "windows" && options.iter().any(|option| option == RIVALS);
+    let purposes = [(Purpose::Build, true), (Purpose::Kafka, own_broker || rivals), (Purpose::Rivals, rivals)];
+    let purposes: Vec<Purpose> = purposes.iter().filter(|(_, needed)| *needed).map(|(purpose, _)| *purpose).collect();
+    doctor::ensure(workspace, &purposes)?;
     guests::build(workspace)?;
     let packages = ["build", "--release", "--package", "millstream", "--package", "millstream-bench"];
     run_command(workspace.cargo().args(packages))?;
@@ -47,6 +52,7 @@ pub(crate) fn run(workspace: &Workspace, args: &[String]) -> Result<ExitCode> {
         clickhouse::install(workspace)?;
     }
     let python = if bench == "clickhouse" { python(workspace) } else { None };
+    let class_path = if rivals { Some(kafka_streams(workspace)?) } else { None };
     // After the build: a JVM beside rustc would only make both wait.
     let engine = if own_engine { Some(ClickHouse::start(workspace)?) } else { None };
     let broker = if own_broker { Some(Broker::start_for_measuring(workspace)?) } else { None };
@@ -67,6 +73,9 @@ pub(crate) fn run(workspace: &Workspace, args: &[String]) -> Result<ExitCode> {
     if let Some(python) = &python {
         command.args(path("python", python));
         command.args(path("script", &workspace.root().join("bench/clickhouse_consumer.py")));
+    }
+    if let Some(class_path) = &class_path {
+        command.args(path("class-path", class_path));
     }
     command.args(path("work", &workspace.target().join("bench")));
     run_command(command.args(options)).map(|()| ExitCode::SUCCESS)
@@ -93,4 +102,18 @@ fn python(workspace: &Workspace) -> Option<PathBuf> {
             None
         }
     }
+}
+
+/// Compiles the Kafka Streams program; returns the file with its class path.
+fn kafka_streams(workspace: &Workspace) -> Result<PathBuf> {
+    let (folder, target) = ("tests/peers/kafka-streams", workspace.target().join("peers/kafka-streams"));
+    let (sources, class_path) = (workspace.root().join(folder), target.join("class-path"));
+    eprintln!("compiling Kafka Streams' program with Maven ...");
+    let mut maven = workspace.command("mvn");
+    maven.args(["-q", "-B", "-f"]).arg(sources.join("pom.xml")).arg(format!("-Dpeer.target={}", target.display()));
+    maven.args(["compile", "dependency:build-classpath", "-Dmdep.includeScope=runtime"]);
+    run_command(maven.arg(format!("-Dmdep.outputFile={}", class_path.display())).stdin(Stdio::null()))?;
+    let jars = std::fs::read_to_string(&class_path)?;
+    std::fs::write(&class_path, format!("{}:{}", target.join("classes").display(), jars.trim()))?;
+    Ok(class_path)
 }

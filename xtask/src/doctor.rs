@@ -21,6 +21,8 @@ pub(crate) enum Purpose {
     ClickHouse,
     /// The tests of metrics and alerts.
     Prometheus,
+    /// Programs of other frameworks, which benches measure where they are asked to.
+    Rivals,
     /// Only for what its description says.
     Optional,
 }
@@ -28,6 +30,11 @@ pub(crate) enum Purpose {
 impl Purpose {
     /// Everything that the tests need.
     pub(crate) const FOR_TESTS: &[Self] = &[Self::Build, Self::Kafka, Self::ClickHouse, Self::Prometheus];
+
+    /// Neither build nor tests need it.
+    fn is_optional(self) -> bool {
+        matches!(self, Self::Rivals | Self::Optional)
+    }
 }
 
 /// One thing that a machine has or lacks.
@@ -51,6 +58,13 @@ const NEEDS: &[Need] = &[
     need("zlib headers", Purpose::Optional, "else the build compiles its own", "zlib1g-dev", || library("zlib")),
     need("Java 17 or newer", Purpose::Kafka, "Kafka runs on it", "openjdk-17-jre-headless", java_is_new_enough),
     need("Maven", Purpose::Kafka, "fetches Kafka's jars", "maven", || answers("mvn", "--version")),
+    need(
+        "javac",
+        Purpose::Rivals,
+        "compiles what `bench windows --rivals` measures",
+        "openjdk-17-jdk-headless",
+        || answers("javac", "--version"),
+    ),
     need("openssl", Purpose::Kafka, "certificates for the tests of TLS", "openssl", || answers("openssl", "version")),
     need("Prometheus", Purpose::Prometheus, "reads the metrics in tests", "prometheus", || {
         answers("prometheus", "--version") && answers("promtool", "--version")
@@ -88,7 +102,7 @@ pub(crate) fn run(workspace: &Workspace, args: &[String]) -> Result<ExitCode> {
     for need in NEEDS {
         let there = (need.check)();
         println!("{} {:<18} {}{}", mark(there), need.name, need.why, hint(need, there));
-        if !there && need.purpose != Purpose::Optional {
+        if !there && !need.purpose.is_optional() {
             missing.push(need.package);
         }
     }
@@ -155,10 +169,10 @@ fn how_to_get(missing: &[&str]) -> String {
 }
 
 fn hint(need: &Need, there: bool) -> String {
-    match (there, need.purpose) {
+    match (there, need.purpose.is_optional()) {
         (true, _) => String::new(),
-        (false, Purpose::Optional) => format!(" (optional: {})", need.package),
-        (false, _) => format!(" (MISSING: {})", need.package),
+        (false, true) => format!(" (optional: {})", need.package),
+        (false, false) => format!(" (MISSING: {})", need.package),
     }
 }
 

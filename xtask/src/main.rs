@@ -41,7 +41,7 @@ usage: cargo xtask COMMAND
   test [--long] [FILTER]     every promise against a real Kafka and ClickHouse (KAFKA_BROKERS and CLICKHOUSE_URL, if
                              set, are used instead)
   bench [WHICH] [--json]     what it costs beside native programs: end-to-end, latency, plugin, idle, metrics, swap,
-                             clickhouse or soak-clickhouse
+                             clickhouse, soak-clickhouse or windows (--rivals: Kafka Streams too)
   guests                     the plugins, built into target/plugins/NAME.wasm
   doctor [--install]         what this machine lacks, and how to get it; or get it (Debian and Ubuntu, as root)";
 

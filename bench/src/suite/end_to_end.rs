@@ -123,7 +123,7 @@ fn first_record(setting: &Setting, topic: &str) -> Result<Child> {
 }
 
 /// What a program says at its end.
-fn said(child: &mut Child) -> Result<Value> {
+pub(super) fn said(child: &mut Child) -> Result<Value> {
     let text = std::io::read_to_string(child.stdout.take().context("no output")?)?;
     if !child.wait()?.success() {
         bail!("a watcher failed");

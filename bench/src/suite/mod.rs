@@ -14,6 +14,7 @@ mod plugin;
 mod process;
 mod report;
 mod swap;
+mod windows;
 
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
@@ -64,6 +65,7 @@ fn with_broker(args: &Args) -> Result<Vec<report::Row>> {
         "idle" => idle::run(&setting, args),
         "metrics" => metrics::run(&setting, args),
         "swap" => swap::run(&setting, args),
+        "windows" => windows::run(&setting, args).map(|()| Vec::new()),
         other => bail!("there is no bench {other:?}"),
     }
 }
@@ -78,7 +80,16 @@ impl Setting {
 
     /// A command of `bench_kafka` that is still to get its options.
     fn broker_tool(&self, verb: &str, options: &[(&str, &str)]) -> Command {
-        let mut command = Command::new(self.programs.join("bench_kafka"));
+        self.tool("bench_kafka", verb, options)
+    }
+
+    /// Runs `bench_kafka` and returns what it prints last.
+    fn ask_broker(&self, verb: &str, options: &[(&str, &str)]) -> Result<Value> {
+        self.ask("bench_kafka", verb, options)
+    }
+
+    fn tool(&self, program: &str, verb: &str, options: &[(&str, &str)]) -> Command {
+        let mut command = Command::new(self.programs.join(program));
         command.arg(verb).args(["--brokers", &self.brokers]).stdin(Stdio::null());
         for (name, value) in options {
             command.args([&format!("--{name}"), *value]);
@@ -86,11 +97,10 @@ impl Setting {
         command
     }
 
-    /// Runs `bench_kafka` and returns what it prints last.
-    fn ask_broker(&self, verb: &str, options: &[(&str, &str)]) -> Result<Value> {
-        let output = self.broker_tool(verb, options).stderr(Stdio::inherit()).output().context("bench_kafka")?;
+    fn ask(&self, program: &str, verb: &str, options: &[(&str, &str)]) -> Result<Value> {
+        let output = self.tool(program, verb, options).stderr(Stdio::inherit()).output().context(program.to_owned())?;
         if !output.status.success() {
-            bail!("bench_kafka {verb} failed");
+            bail!("{program} {verb} failed");
         }
         last_line(&String::from_utf8_lossy(&output.stdout))
     }
