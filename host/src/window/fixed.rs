@@ -40,14 +40,17 @@ impl WindowStage {
         if let Err(why) = self.add(entry, piece)? {
             return Ok(Fate::Rejected(why));
         }
-        if reopen_us > 0 && ends.first_us <= watermark_us {
+        // Rows are the second level's, which knows the whole of a window.
+        if reopen_us > 0 && ends.first_us <= watermark_us && self.plan.role != Role::Partial {
             let Kind::Fixed { size_us, .. } = self.plan.spec.kind else { return Ok(Fate::Folded) };
             if let Piece::Row(input, _) = piece
                 && let Some(why) = self.flush(input)?.into_iter().next()
             {
                 return Ok(Fate::Rejected(why));
             }
-            for end_us in ends.between(watermark_us - reopen_us, watermark_us) {
+            // A state that was sent on counts for none of the windows that were closed where its records came from.
+            let from_us = rows::split_later(&self.key).1.unwrap_or(i64::MIN);
+            for end_us in ends.between(watermark_us - reopen_us, watermark_us).filter(|&end_us| end_us >= from_us) {
                 self.correct(end_us - size_us, end_us)?;
             }
         }

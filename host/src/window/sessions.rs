@@ -109,7 +109,8 @@ impl WindowStage {
             let bounds = (session.first_us, session.last_us + gap_us);
             self.due.push(bounds, &self.key, &old[session.state.clone()], true);
         }
-        let emitted = end_us <= watermark_us;
+        // Rows are the second level's, which knows the whole of a session.
+        let emitted = end_us <= watermark_us && self.plan.role != Role::Partial;
         if emitted {
             self.due.push((first_us, end_us), &self.key, &whole, false);
         }
