@@ -7,6 +7,7 @@ use std::io::Write as _;
 
 use sha2::{Digest, Sha256};
 
+use super::rows::canonical;
 use crate::config::Function;
 use crate::record::{Cell, Column, ColumnData};
 
@@ -220,14 +221,14 @@ fn word(column: &Column, row: usize) -> Option<[u8; WORD]> {
     if column.cells[row] != Cell::Valid {
         return None;
     }
-    let json = packed.get(row);
+    let json = canonical(packed.get(row));
     let mut word = [0; WORD];
     if json.len() < WORD {
         word[0] = json.len() as u8;
-        word[1..=json.len()].copy_from_slice(json);
+        word[1..=json.len()].copy_from_slice(&json);
     } else {
         // Two different values of one digest are not to be expected in the life of this universe.
-        word.copy_from_slice(&Sha256::digest(json)[..WORD]);
+        word.copy_from_slice(&Sha256::digest(&json)[..WORD]);
         word[0] |= 0x80;
     }
     Some(word)
@@ -285,4 +286,31 @@ fn push_value(function: &Function, part: &[u8], window_us: i64, to: &mut Vec<u8>
 /// A number with a fraction, so that it reads as one of type float everywhere.
 fn push_float(value: f64, to: &mut Vec<u8>) -> std::io::Result<()> {
     serde_json::to_writer(&mut *to, &value).map_err(Into::into)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::record::ColumnType;
+
+    #[test]
+    fn a_text_is_one_value_however_it_was_escaped() {
+        let functions = Functions::new(&[("n".to_owned(), Function::Distinct("/f".to_owned()))], 0);
+        let long = format!("\"{}\"", "x".repeat(40));
+        let texts = [r#""DE""#, r#""D\u0045""#, &long, &long.replacen('x', r"\u0078", 1), "1", r#""1""#, "true"];
+        let mut column = Column::new(ColumnType::Json);
+        let mut state = Vec::new();
+        functions.push_empty(&mut state);
+        for (row, text) in texts.iter().enumerate() {
+            column.cells.push(Cell::Valid);
+            let ColumnData::Packed(packed) = &mut column.data else { unreachable!("a column of JSON is packed") };
+            packed.push(text.as_bytes());
+            let mut next = Vec::new();
+            functions.fold(&state, &[&column], row, &mut next).expect("there is room");
+            state = next;
+        }
+        let mut shown = Vec::new();
+        functions.push_columns(&state, 1, &mut shown);
+        assert_eq!(String::from_utf8_lossy(&shown), ",\"n\":5");
+    }
 }
