@@ -63,7 +63,7 @@ pub(crate) fn daily_active_users(events: &[Value]) -> String {
     expected
 }
 
-/// Asks for the rolling averages.
+/// Asks for the rolling averages that are computed from the events when they are asked for.
 pub(crate) const AVERAGES: &str = "SELECT country, toUnixTimestamp(window_start) AS start, \
     toUnixTimestamp(window_end), average_events FROM $.country_event_averages ORDER BY country, start";
 
@@ -77,6 +77,41 @@ pub(crate) fn averages(events: &[Value]) -> String {
     let mut expected = String::new();
     for ((country, start), count) in &windows {
         let _ = writeln!(expected, "{country}\t{start}\t{}\t{}", start + 300, f64::from(*count) / 5.0);
+    }
+    expected
+}
+
+/// Asks for the rolling averages that windows made, all rows that there are.
+pub(crate) const WINDOW_AVERAGES: &str = "SELECT country, toUnixTimestamp(window_start) AS start, \
+    toUnixTimestamp(window_end), average_events FROM $.country_event_averages_raw ORDER BY country, start";
+
+/// Asks for the users of each day and country that windows made.
+pub(crate) const WINDOW_USERS: &str =
+    "SELECT toInt32(event_date) AS day, country, dau FROM $.daily_active_users_windows ORDER BY day, country";
+
+/// Asks for visits.
+pub(crate) const SESSIONS: &str = "SELECT user_id, toUnixTimestamp(started_at) AS start, duration_s, events, pages \
+    FROM $.user_sessions ORDER BY user_id, start";
+
+/// A user's visit is over when nothing comes for so long.
+const GAP_S: i64 = 1_800;
+
+/// Each user's visits: when they began, how long they were, how many events and different pages they have.
+pub(crate) fn sessions(events: &[Value]) -> String {
+    let mut users: BTreeMap<i64, Vec<(i64, &str)>> = BTreeMap::new();
+    for event in events {
+        let (time, _) = time_and_country(event);
+        let page = event["page_url"].as_str().expect("text");
+        users.entry(event["user_id"].as_i64().expect("an id")).or_default().push((time, page));
+    }
+    let mut expected = String::new();
+    for (user, mut events) in users {
+        events.sort_unstable();
+        for visit in events.chunk_by(|one, other| other.0 - one.0 < GAP_S) {
+            let (start, pages) = (visit[0].0, visit.iter().map(|event| event.1).collect::<BTreeSet<_>>().len());
+            let duration = visit[visit.len() - 1].0 - start;
+            let _ = writeln!(expected, "{user}\t{start}\t{duration}\t{}\t{pages}", visit.len());
+        }
     }
     expected
 }

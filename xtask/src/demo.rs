@@ -19,8 +19,15 @@ const TO_FILES: &str = "deploy/pipelines/clickstream-demo.yaml";
 const TO_KAFKA: &str = "deploy/pipelines/clickstream.yaml";
 /// The file of [`TO_FILES`]'s main output.
 const ENRICHED: &str = "enriched_events.ndjson";
-/// What the pipelines' variables are in the demo, unless the user has set them: ten seconds to watch.
-const DEFAULTS: &[(&str, &str)] = &[("RECORDS", "200000"), ("RECORDS_PER_SECOND", "20000"), ("CREATE_TOPICS", "true")];
+/// What the pipelines' variables are in the demo, unless the user has set them: ten seconds to watch, and windows that close
+/// soon when nothing follows.
+const DEFAULTS: &[(&str, &str)] = &[
+    ("RECORDS", "200000"),
+    ("RECORDS_PER_SECOND", "20000"),
+    ("CREATE_TOPICS", "true"),
+    ("IDLE", "3s"),
+    ("CLOSE_AFTER", "5s"),
+];
 /// The topic that [`TO_KAFKA`] reads, and those that it writes.
 pub(crate) const INPUT_TOPIC: &str = "my_events";
 const OUTPUT_TOPICS: &str = "enriched_events (results) and dlq (dead letters, the reason in their headers)";

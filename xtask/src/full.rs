@@ -42,6 +42,12 @@ const QUESTIONS: &[(&str, &str)] = &[
          GROUP BY event_date ORDER BY event_date",
     ),
     (
+        "events a minute, over the newest windows of 5 minutes",
+        "SELECT window_start, window_end, groupArray((country, average_events)) AS averages FROM \
+         (SELECT * FROM events_db.country_event_averages_raw FINAL ORDER BY country) \
+         GROUP BY window_start, window_end ORDER BY window_end DESC LIMIT 3",
+    ),
+    (
         "top 5 pages",
         "SELECT page_url, count() AS events FROM events_db.events GROUP BY page_url ORDER BY events DESC, page_url LIMIT 5",
     ),
