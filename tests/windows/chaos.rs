@@ -14,7 +14,7 @@ use crate::harness::process::{Millstream, folder, long};
 use crate::harness::topics::{self, Filler};
 
 const PARTITIONS: i32 = 4;
-const PORT: u16 = 19_800;
+const PORT: u16 = 19_850;
 const GAP_S: i64 = 30;
 const WINDOW_S: i64 = 10;
 const DISORDER_S: i64 = 3;

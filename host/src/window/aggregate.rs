@@ -1,6 +1,6 @@
 //! What makes states of records: built-in functions, or a plugin.
 
-use super::functions::Functions;
+use super::functions::{Functions, STATE_BYTES_MAX};
 use super::plugin::PluginAggregate;
 use super::rows::Due;
 use crate::plugin::{Rejection, StageError, StageInput};
@@ -77,7 +77,13 @@ impl Aggregate {
     ) -> Result<Result<(), Rejection>, StageError> {
         match self {
             Self::Functions(functions) => {
+                let start = to.len();
                 functions.merge(left, right, to);
+                if to.len() - start > STATE_BYTES_MAX {
+                    to.truncate(start);
+                    let detail = format!("merged, the states would be larger than {STATE_BYTES_MAX} bytes");
+                    return Ok(Err(Rejection { row: 0, code: "state_too_large".to_owned(), detail, fault: None }));
+                }
                 Ok(Ok(()))
             }
             Self::Plugin(plugin) => plugin.merge(left, right, to),
