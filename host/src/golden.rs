@@ -12,12 +12,12 @@ use serde_json::Value;
 use crate::config::{
     CommitConfig, Config, ConfigError, DeadLettersConfig, Delivery, FileFormat, FilesSourceConfig, InputFile,
     LimitsConfig, LogsConfig, MAIN_OUTPUT, OutputConfig, PluginConfig, Secret, SinkConfig, SourceConfig, StageConfig,
-    StageKind, SwapConfig,
+    StageKind, SwapConfig, TableSource,
 };
 use crate::pipeline::{Flow, Run, Stage};
 use crate::plugin::{Limits, PluginError, Runtime, RuntimeConfig, StageError};
 use crate::record::Rows;
-use crate::run::{Prepared, RunError};
+use crate::run::{Prepared, RunError, load_file_tables};
 use crate::sink::push_value;
 use crate::source::{FilesSource, SourceError};
 
@@ -27,6 +27,7 @@ pub const FORMAT: &str = "A case is a folder with
   out.ndjson       what leaves by the output `main`; out.NAME.ndjson for another output
   rejected.ndjson  an object a rejected record: {\"line\": 3, \"stage\": \"validate\", \"code\": \"no_price\"}; only the
                    members that it has are compared, of line, stage, code and detail
+  table.NAME.csv   rows of the pipeline's table NAME, in place of its own (or table.NAME.ndjson)
 and one of
   pipeline         the path of a pipeline's file, from the case's folder
   pipeline.yaml    a pipeline; its source and outputs are replaced by the case's files
@@ -139,7 +140,9 @@ fn input(case: &Path) -> Option<PathBuf> {
 /// Runs the case in `folder`; with `update`, what comes out is written to its files.
 pub fn run(folder: &Path, update: bool) -> Result<Outcome, GoldenError> {
     let rows = read_input(folder)?;
-    let prepared = Prepared::new(&config(folder)?)?;
+    let config = with_tables(folder, config(folder)?);
+    let prepared = Prepared::new(&config)?;
+    load_file_tables(&config, prepared.tables())?;
     let forth: Vec<usize> = (0..rows.len()).collect();
     let whole = pass(&prepared, &rows, &[&forth])?;
     let single: Vec<&[usize]> = forth.chunks(1).collect();
@@ -192,6 +195,20 @@ fn config(folder: &Path) -> Result<Config, GoldenError> {
     plugin_alone(&project_plugin(folder)?, &read(&settings)?, &settings)
 }
 
+/// The pipeline with the case's own tables.
+fn with_tables(folder: &Path, mut config: Config) -> Config {
+    for table in &mut config.tables {
+        let TableSource::File(file) = &mut table.source;
+        for (ending, format) in [("csv", FileFormat::Csv), ("ndjson", FileFormat::Ndjson)] {
+            let path = folder.join(format!("table.{}.{ending}", table.name));
+            if path.is_file() {
+                (file.path, file.format) = (path, format);
+            }
+        }
+    }
+    config
+}
+
 fn read(path: &Path) -> Result<String, GoldenError> {
     std::fs::read_to_string(path).map_err(|why| GoldenError::File { path: path.to_owned(), why })
 }
@@ -228,6 +245,7 @@ fn plugin_alone(plugin: &Path, config_json: &str, file: &Path) -> Result<Config,
         file: file.to_owned(),
         pipeline: "case".to_owned(),
         source: SourceConfig::Files(FilesSourceConfig { files: Vec::new(), max_line_bytes: MAX_LINE_BYTES }),
+        tables: Vec::new(),
         stages: vec![StageConfig { name, kind }],
         outputs: names.map(|name| OutputConfig { name, sink: SinkConfig::Discard, table: None }).collect(),
         dead_letters: DeadLettersConfig { to: SinkConfig::Discard, table: None, stop_above: None },

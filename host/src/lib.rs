@@ -1,7 +1,7 @@
 //! Millstream: stream processing without a cluster.
 //!
 //! Rooms, and the one direction in which they may use each other:
-//! `cli → worker → {source, task, sink}`, `task → pipeline → plugin`, all → `record`.
+//! `cli → worker → {source, task, sink}`, `task → pipeline → {plugin, table, window}`, all → `record`.
 //!
 //! | room | owns |
 //! | --- | --- |
@@ -13,6 +13,7 @@
 //! | [`pipeline`] | the chain: its static check, and a batch's way through it |
 //! | [`window`] | records into states by key and event time, and rows when windows close |
 //! | [`state`] | what a stage remembers of a partition, its way into a changelog and back |
+//! | [`table`] | rows by key that records are looked up in |
 //! | [`task`] | one partition: position, accounting, dead letters |
 //! | [`worker`] | one thread: poll, process, deliver, commit, recover |
 //! | [`source`], [`sink`] | where batches come from, and where outputs go with a commit |
@@ -43,6 +44,7 @@ pub mod run;
 pub mod sink;
 pub mod source;
 pub mod state;
+pub mod table;
 pub mod task;
 pub mod window;
 pub mod worker;

@@ -89,6 +89,7 @@ fn describe(status: &Value) -> String {
             number(&partition["lag_records"])
         );
     }
+    status["lookup_tables"].as_array().into_iter().flatten().for_each(|table| out += &describe_lookup_table(table));
     status["tables"].as_array().into_iter().flatten().for_each(|table| out += &describe_table(table));
     out
 }
@@ -127,6 +128,22 @@ fn describe_table(table: &Value) -> String {
     )
 }
 
+/// A table that records are looked up in, with why it is not current where that is so.
+fn describe_lookup_table(table: &Value) -> String {
+    let number = |name: &str| table[name].as_f64().map_or("-".to_owned(), |number| format!("{number:.0}"));
+    let name = table["name"].as_str().unwrap_or("-").escape_debug().to_string();
+    let why = table["why_stale"].as_str().map_or(String::new(), |why| format!("  not current: {}", why.escape_debug()));
+    let mib = table["memory_bytes"].as_f64().map_or("-".to_owned(), |bytes| format!("{:.1}", bytes / (1 << 20) as f64));
+    format!(
+        "lookups  {name:<20} rows {}  {mib} MiB  hits {}  misses {}  loads {}  bad rows {}{why}\n",
+        number("rows"),
+        number("hits"),
+        number("misses"),
+        number("loads"),
+        number("bad_rows")
+    )
+}
+
 #[cfg(test)]
 mod tests {
     use serde_json::json;
@@ -146,12 +163,15 @@ mod tests {
             "restoring": {"records_left": 12, "partitions": [{"topic": "t", "partition": 1, "records_left": 12}]},
             "tables": [{"output": "main", "state": "waiting", "why": "it is\u{1b} away", "records": 2, "rows": 2,
                 "partitions": [{"committed": 2, "end": 7}]}],
+            "lookup_tables": [{"name": "users", "rows": 5, "memory_bytes": 524_288, "why_stale": "u.csv\u{1b} is gone"}],
             "partitions": [{"topic": "t", "partition": 0, "committed": 3, "end": 4, "lag_records": 1, "lag_seconds": 0.25}],
         });
         let text = describe(&status);
         assert!(text.starts_with("p: running, for 5 s, 1 workers, millstream 0.1.0\nrecords  in 3"), "{text}");
         assert!(text.contains("p95 12 ms") && text.contains("t/0  committed 3  end 4  lag 1 records, 0.2 s"), "{text}");
         assert!(text.contains("main                 waiting  in 2  rows 2") && text.contains("lag 5 records: it is"));
+        assert!(text.contains("users                rows 5  0.5 MiB  hits -"), "{text}");
+        assert!(text.contains("not current: u.csv") && text.contains(" is gone\n"), "{text}");
         assert!(!text.contains('\u{1b}'), "{text}");
         assert!(text.contains("  level 1  keys 7  bytes 900  late windows 0  watermark -\n"), "{text}");
         assert!(text.contains("watermark 2026-11-21T00:00:00Z, 4.2 s ago\n"), "{text}");

@@ -10,7 +10,7 @@ use anyhow::Result;
 use super::logs;
 use crate::config::{Config, Delivery, GenerateConfig, SinkConfig, SourceConfig, Start};
 use crate::plugin::Descriptor;
-use crate::run::{ClusterReport, Prepared, check_cluster, check_tables, feeds};
+use crate::run::{ClusterReport, Prepared, check_cluster, check_tables, feeds, load_file_tables};
 
 /// Checks a pipeline's file, its plugins and that they fit each other; with --connect, the servers too.
 #[derive(Debug, clap::Args)]
@@ -34,6 +34,8 @@ pub(super) fn run(args: &Args) -> Result<ExitCode> {
         if !args.config_only {
             let prepared = Prepared::new(&config)?;
             text += &stages(&config, &prepared);
+            load_file_tables(&config, prepared.tables())?;
+            text += &lookup_tables(&prepared);
         }
         if args.connect {
             text += &cluster(&check_cluster(&config)?);
@@ -136,6 +138,22 @@ fn stages(config: &Config, prepared: &Prepared) -> String {
         more => format!("parsed {more} times"),
     };
     let _ = writeln!(text, "  a record is {parses}");
+    text
+}
+
+fn lookup_tables(prepared: &Prepared) -> String {
+    let mut text = String::new();
+    for table in prepared.tables().values() {
+        let reading = table.reading();
+        let columns: Vec<&str> = table.columns().iter().map(|column| column.path.as_str()).collect();
+        let (name, bytes) = (&reading.name, reading.bytes);
+        let bad = if reading.bad_rows > 0 { format!(", {} left out", reading.bad_rows) } else { String::new() };
+        let rows = match reading.loads {
+            0 => String::new(),
+            _ => format!(", {} rows in {bytes} bytes{bad}", reading.rows),
+        };
+        let _ = writeln!(text, "  table {name:<20}keeps {}{rows}", columns.join(" "));
+    }
     text
 }
 

@@ -2,7 +2,7 @@
 
 use super::error::ConfigError;
 use super::walk::{At, one_of};
-use super::{Delivery, OutputConfig, SinkConfig, SourceConfig, StageConfig, StageKind};
+use super::{Delivery, OutputConfig, SinkConfig, SourceConfig, StageConfig, StageKind, TableConfig};
 
 /// Everything that is written to, each with its place in the file.
 pub(super) struct Sinks<'s, 'a> {
@@ -27,7 +27,7 @@ pub(super) fn routes(
         let wanted: Vec<&str> = match &stage.kind {
             StageKind::Route(route) => route.outputs.values().chain([&route.default]).map(String::as_str).collect(),
             StageKind::Window(window) => window.outputs().collect(),
-            StageKind::Plugin(_) | StageKind::Select(_) | StageKind::Filter(_) => continue,
+            StageKind::Plugin(_) | StageKind::Select(_) | StageKind::Filter(_) | StageKind::Join(_) => continue,
         };
         if let Some(missing) = wanted.into_iter().find(|name| !names.contains(name)) {
             let text = format!("`{}` sends records to the output `{missing}`; there is {}", stage.name, one_of(&names));
@@ -52,6 +52,19 @@ pub(super) fn states(
                  `delivery: exactly_once`, and so outputs on the source's cluster",
                 stage.name
             )));
+        }
+    }
+    Ok(())
+}
+
+/// Every table that a `join` names is there.
+pub(super) fn joins(at: &At<'_>, stages: &[StageConfig], tables: &[TableConfig]) -> Result<(), ConfigError> {
+    let names: Vec<&str> = tables.iter().map(|table| table.name.as_str()).collect();
+    for (stage, at) in stages.iter().zip(at.list("a list of stages")?) {
+        let StageKind::Join(join) = &stage.kind else { continue };
+        if !names.contains(&join.table.as_str()) {
+            let there = if names.is_empty() { "none: add it under `tables`".to_owned() } else { one_of(&names) };
+            return Err(at.error(format!("`{}` joins with the table `{}`; there is {there}", stage.name, join.table)));
         }
     }
     Ok(())

@@ -18,6 +18,7 @@ mod secret;
 mod source;
 mod stage;
 mod swap;
+mod table;
 mod units;
 mod walk;
 mod window;
@@ -52,6 +53,7 @@ pub use stage::{
 pub use units::rfc3339_ms;
 
 pub use swap::{BreakerAction, BreakerConfig, SwapConfig, TrustConfig};
+pub use table::{BadRows, JoinConfig, NoMatch, TableConfig, TableFile, TableSource};
 pub use window::{AggregateConfig, Function, LatePolicy, NamedField, WindowConfig, WindowKind, gcd};
 
 /// A pipeline as its file describes it, checked as far as that goes without plugins and servers.
@@ -63,6 +65,8 @@ pub struct Config {
     pub pipeline: String,
     /// Where records come from.
     pub source: SourceConfig,
+    /// What they can be joined with, in the file's order.
+    pub tables: Vec<TableConfig>,
     /// What they pass through, in order.
     pub stages: Vec<StageConfig>,
     /// Where they go: `main` first, then the others in the file's order.
@@ -180,6 +184,7 @@ impl LogLevel {
 const ROOT_KEYS: &[&str] = &[
     "pipeline",
     "source",
+    "tables",
     "stages",
     "outputs",
     "dead_letters",
@@ -244,11 +249,13 @@ impl Config {
             "where rejected records go; `dead_letters: {to: {discard: {}}}` if they shall be lost",
         )?;
         let (dead_letters_to_at, dead_letters) = DeadLettersConfig::read(&dead_letters_at, shared, &pipeline)?;
+        let tables = fields.or("tables", Vec::new(), table::read_tables)?;
         let stages = match fields.optional("stages") {
             Some(at) => {
                 let stages = stage::read_stages(&at)?;
                 check::routes(&at, &stages, &outputs)?;
                 outputs.iter_mut().for_each(|(_, output)| output.note_versioned(&stages));
+                check::joins(&at, &stages, &tables)?;
                 stages
             }
             None => Vec::new(),
@@ -280,6 +287,7 @@ impl Config {
             outputs: outputs.into_iter().map(|output| output.1).collect(),
             pipeline,
             source,
+            tables,
             stages,
             dead_letters,
         })

@@ -13,7 +13,7 @@ mod tests {
     use serde_json::Value;
 
     use super::super::{
-        COMMIT_KEYS, LOGS_KEYS, ROOT_KEYS, clickhouse, observe, output, quality, source, stage, swap, window,
+        COMMIT_KEYS, LOGS_KEYS, ROOT_KEYS, clickhouse, observe, output, quality, source, stage, swap, table, window,
     };
     use super::*;
 
@@ -36,6 +36,9 @@ mod tests {
         ("/$defs/hopping", window::HOPPING_KEYS),
         ("/$defs/late", window::LATE_KEYS),
         ("/$defs/aggregate_plugin", stage::AGGREGATE_PLUGIN_KEYS),
+        ("/$defs/join", table::JOIN_KEYS),
+        ("/$defs/table", table::TABLE_KEYS),
+        ("/$defs/table_file", table::TABLE_FILE_KEYS),
         ("/$defs/sink", output::SINK_KEYS),
         ("/$defs/kafka_sink", output::KAFKA_SINK_KEYS),
         ("/$defs/file_sink", output::FILE_SINK_KEYS),

@@ -199,7 +199,7 @@ fn read_start(at: &At<'_>) -> Result<Start, ConfigError> {
 
 const FORMATS: &[(&str, FileFormat)] = &[("ndjson", FileFormat::Ndjson), ("csv", FileFormat::Csv)];
 
-fn read_max_line(at: &At<'_>) -> Result<u64, ConfigError> {
+pub(super) fn read_max_line(at: &At<'_>) -> Result<u64, ConfigError> {
     at.bytes(1 << 10..=512 << 20)
 }
 

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use super::Secret;
 use super::error::ConfigError;
 use super::json::to_json;
+use super::table::JoinConfig;
 use super::walk::{At, Fields, one_of};
 use super::window::{AggregateConfig, WindowConfig};
 
@@ -31,6 +32,8 @@ pub enum StageKind {
     Route(RouteConfig),
     /// Aggregates records over windows of event time, or lets each pass once.
     Window(Box<WindowConfig>),
+    /// Adds what a table says.
+    Join(JoinConfig),
 }
 
 /// A plugin and what it may use.
@@ -144,13 +147,13 @@ pub struct RouteConfig {
 }
 
 pub(super) const STAGE_KEYS: &[&str] =
-    &["name", "plugin", "config", "limits", "select", "filter", "route", "window", "deduplicate"];
+    &["name", "plugin", "config", "limits", "select", "filter", "route", "window", "deduplicate", "join"];
 pub(super) const LIMITS_KEYS: &[&str] = &["memory", "deadline_ms", "output"];
 pub(super) const SELECT_KEYS: &[&str] = &["keep", "drop", "rename"];
 pub(super) const FILTER_KEYS: &[&str] = &["field", "type", "op", "value"];
 pub(super) const ROUTE_KEYS: &[&str] = &["field", "outputs", "default"];
 pub(super) const AGGREGATE_PLUGIN_KEYS: &[&str] = &["plugin", "config", "limits"];
-const KINDS: &[&str] = &["plugin", "select", "filter", "route", "window", "deduplicate"];
+const KINDS: &[&str] = &["plugin", "select", "filter", "route", "window", "deduplicate", "join"];
 
 /// Most stages of a pipeline.
 const MAX_STAGES: usize = 64;
@@ -196,6 +199,7 @@ impl StageKind {
             "filter" => Self::Filter(FilterConfig::read(&at)?),
             "route" => Self::Route(RouteConfig::read(&at)?),
             "deduplicate" => Self::Window(Box::new(WindowConfig::read_deduplicate(&at)?)),
+            "join" => Self::Join(JoinConfig::read(&at)?),
             _ => Self::Window(Box::new(WindowConfig::read(&at)?)),
         })
     }
@@ -208,7 +212,7 @@ impl StageKind {
                 AggregateConfig::Plugin(plugin) => Some(plugin),
                 AggregateConfig::Functions(_) => None,
             },
-            Self::Select(_) | Self::Filter(_) | Self::Route(_) => None,
+            Self::Select(_) | Self::Filter(_) | Self::Route(_) | Self::Join(_) => None,
         }
     }
 }

@@ -61,6 +61,7 @@ use Kind::{Counter, Gauge, Histogram, Info};
 const PARTITION: &[&str] = &["topic", "partition"];
 const STAGE: &[&str] = &["stage"];
 const LEVEL: &[&str] = &["stage", "level"];
+const TABLE: &[&str] = &["table"];
 const NONE: &[&str] = &[];
 
 /// All metrics, in the order in which they are shown.
@@ -174,6 +175,38 @@ pub static FAMILIES: &[Family] = &[
         "From the timestamp of a block's oldest record to its commit.",
     ),
     row("millstream_table_block_size_records", Histogram, "records", &["output"], "Rows in a block."),
+    // Tables that records are looked up in.
+    row("millstream_lookup_table_rows", Gauge, "", TABLE, "Rows of a table that records are looked up in."),
+    row(
+        "millstream_lookup_table_memory_bytes",
+        Gauge,
+        "bytes",
+        TABLE,
+        "Memory of a lookup table's rows, their index included.",
+    ),
+    row(
+        "millstream_lookups",
+        Counter,
+        "",
+        &["table", "result"],
+        "Lookups by whether they found a row; those of records that are processed again count again.",
+    ),
+    row("millstream_lookup_table_loads", Counter, "", TABLE, "Times that a lookup table was read as a whole."),
+    row(
+        "millstream_lookup_table_failures",
+        Counter,
+        "",
+        TABLE,
+        "Times that a lookup table could not be read; it stays as it was.",
+    ),
+    row(
+        "millstream_lookup_table_bad_rows",
+        Counter,
+        "",
+        TABLE,
+        "Rows that could not be read and were left out of a lookup table.",
+    ),
+    row("millstream_lookup_table_stale", Gauge, "", TABLE, "1 while a lookup table is not kept current."),
     // Progress and lag.
     row("millstream_source_bytes", Counter, "bytes", NONE, "Bytes of keys, values and headers taken from the source."),
     row(

@@ -1,7 +1,8 @@
-//! Stages that need no plugin: `filter`, `route`, `select`. They work on the same columns, under the same contract.
+//! Stages that need no plugin: `filter`, `route`, `select`, `join`. They work on the same columns, under the same contract.
 
 use std::sync::Arc;
 
+use super::join::Join;
 use crate::config::{FieldType, FieldValue, FilterConfig, FilterOp, RouteConfig, SelectConfig};
 use crate::plugin::{Descriptor, Parts, RawWrite, ReadField, SAME_ROUTE, StageInput, StageOutput, Verdict, WriteField};
 use crate::record::json::{Extractor, Plan, Pointer, Sites, Splicer};
@@ -18,6 +19,8 @@ pub enum Builtin {
     Select(SelectConfig),
     /// Makes each record anew from some of its fields.
     Keep(Box<Keep>),
+    /// Adds what a table says.
+    Join(Box<Join>),
 }
 
 /// Writes the kept fields into an empty object.
@@ -101,6 +104,7 @@ impl Builtin {
             }
             Self::Select(config) => out.writes = select_writes(config, input),
             Self::Keep(keep) => out.value = Some(keep.run(input)),
+            Self::Join(join) => join.run(input, out),
         }
     }
 }
@@ -128,7 +132,7 @@ fn select_writes(config: &SelectConfig, input: &StageInput<'_>) -> Vec<Written> 
     moved.chain((0..config.rename.len() + config.drop.len()).map(gone)).collect()
 }
 
-fn descriptor(name: &str) -> Descriptor {
+pub(super) fn descriptor(name: &str) -> Descriptor {
     Descriptor {
         name: name.to_owned(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -141,7 +145,7 @@ fn descriptor(name: &str) -> Descriptor {
     }
 }
 
-fn read(path: &str, ty: ColumnType) -> ReadField {
+pub(super) fn read(path: &str, ty: ColumnType) -> ReadField {
     ReadField { path: path.to_owned(), ty, required: false }
 }
 

@@ -6,6 +6,7 @@
 //! raw value. Most pipelines are one segment.
 
 mod builtin;
+mod join;
 mod overlay;
 mod plan;
 mod run;
@@ -13,6 +14,7 @@ mod segment;
 mod stage;
 
 pub use builtin::Builtin;
+pub use join::{Join, join_descriptor};
 pub use plan::{Pipeline, PlanError, StageRead, StageSpec};
 pub(crate) use run::header_bytes;
 pub use run::{DeadRow, Flow, RowLimits, Run, StageCounts};

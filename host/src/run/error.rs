@@ -37,6 +37,14 @@ pub enum RunError {
     /// The stages do not fit each other.
     #[error(transparent)]
     Plan(#[from] PlanError),
+    /// A table that records are looked up in can't be read.
+    #[error("table `{table}`: {why}")]
+    Table {
+        /// The table's name.
+        table: String,
+        /// The reason.
+        why: String,
+    },
     /// Records do not come into a table any more.
     #[error("output `{output}`, its table: {why}")]
     Drain {

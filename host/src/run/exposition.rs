@@ -6,6 +6,7 @@ use crate::metrics::{ClientFigures, Exposition, Format, Histogram, ProcessUsage}
 use crate::pipeline::StageCounts;
 use crate::plugin::StageUsage;
 use crate::quality::{CHANGES, Counts, Verdict};
+use crate::table::TableReading;
 use crate::worker::{PartitionReading, Readings};
 
 use super::holdings::Holdings;
@@ -32,6 +33,7 @@ pub(super) struct Seen {
     pub(super) progress: Progress,
     pub(super) readings: Readings,
     pub(super) tables: Vec<DrainReadings>,
+    pub(super) lookup_tables: Vec<TableReading>,
 }
 
 /// The text for Prometheus.
@@ -44,6 +46,7 @@ pub(super) fn render(sight: &Sight, seen: &Seen, ready: bool, format: Format) ->
     plugins(&mut out, seen);
     kafka(&mut out, &seen.readings);
     tables(&mut out, &seen.tables);
+    lookup_tables(&mut out, &seen.lookup_tables);
     if let Some((config, counts, verdict)) = sight.quality() {
         quality(&mut out, config, &counts, &verdict);
     }
@@ -262,6 +265,23 @@ fn tables(out: &mut Exposition, tables: &[DrainReadings]) {
     }
     for table in tables {
         out.histogram("millstream_table_block_size_records", &[&table.output], &table.block_rows);
+    }
+}
+
+fn lookup_tables(out: &mut Exposition, tables: &[TableReading]) {
+    let mut each = |name, value: fn(&TableReading) -> f64| {
+        tables.iter().for_each(|table| out.sample(name, &[&table.name], value(table)));
+    };
+    each("millstream_lookup_table_rows", |table| table.rows as f64);
+    each("millstream_lookup_table_memory_bytes", |table| table.bytes as f64);
+    each("millstream_lookup_table_loads", |table| table.loads as f64);
+    each("millstream_lookup_table_failures", |table| table.failures as f64);
+    each("millstream_lookup_table_bad_rows", |table| table.bad_rows as f64);
+    each("millstream_lookup_table_stale", |table| f64::from(u8::from(table.trouble.is_some())));
+    for table in tables {
+        for (result, count) in [("hit", table.hits), ("miss", table.misses)] {
+            out.sample("millstream_lookups", &[&table.name, result], count as f64);
+        }
     }
 }
 

@@ -13,6 +13,8 @@ mod questions;
 mod sight;
 mod states;
 mod swap;
+mod tables;
+mod watched;
 mod workers;
 
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -29,6 +31,7 @@ pub use states::merging_groups;
 pub use swap::{
     COMPONENT_BYTES_MAX, Component, Origin, SwapCounts, SwapError, SwapEvent, SwapRequest, SwapResult, Swapped, Swapper,
 };
+pub use tables::load_file_tables;
 
 use self::janitor::Janitor;
 use self::states::Merges;
@@ -63,19 +66,15 @@ pub fn run(config: &Config, options: &RunOptions) -> Result<Report, RunError> {
     drains::check(config)?;
     let cluster = cluster::prepare(config)?;
     sight.see_cluster(&cluster);
+    let keepers = tables::start(config, prepared.tables())?;
     let direct = drains::is_direct(config);
     let workers = workers::start(config, swapper.chains(), &cluster, &options.stop, (started, &sight))?;
     let mut merges = Merges::start(config, (&swapper, &prepared), &cluster, (started, &sight))?;
     let mut janitor = Janitor::new(config, &cluster)?;
     let mut drains = drains::start(config, &cluster, &options.stop, (started, &sight))?;
     swapper.expect(workers.len());
-    tracing::info!(
-        pipeline = config.pipeline,
-        workers = workers.len(),
-        parses = prepared.pipeline.parses(),
-        "running, {} ms after the start",
-        started.elapsed().as_millis()
-    );
+    let (pipeline, threads, parses) = (&config.pipeline, workers.len(), prepared.pipeline.parses());
+    tracing::info!(pipeline, workers = threads, parses, "running, {} ms after the start", elapsed_ms(started));
     let mut group = swap::Group::new(config, cluster.source_partitions);
     let mut ends = ends_of(config, options)?;
     let mut screen = options.progress.then(|| progress::Screen::new(&prepared));
@@ -121,7 +120,12 @@ pub fn run(config: &Config, options: &RunOptions) -> Result<Report, RunError> {
         screen.draw(&last);
     }
     merges.end(config, true)?;
-    join(workers, drains).and(merges.join()).map(|()| Report::new(&prepared, last, sight.tables()))
+    let ended = join(workers, drains, keepers).and(merges.join());
+    ended.map(|()| Report::new(&prepared, last, sight.tables()))
+}
+
+fn elapsed_ms(since: Instant) -> u128 {
+    since.elapsed().as_millis()
 }
 
 /// Where a run that is to stop at the topic's end stops.
@@ -132,7 +136,11 @@ fn ends_of(config: &Config, options: &RunOptions) -> Result<Option<cluster::Ends
 }
 
 /// Waits for the end of all threads, of which the drains are told to bring in what they have taken; the first error counts.
-fn join(workers: Vec<workers::Running>, drains: Vec<drains::Running>) -> Result<(), RunError> {
+fn join(
+    workers: Vec<workers::Running>,
+    drains: Vec<drains::Running>,
+    keepers: tables::Keepers,
+) -> Result<(), RunError> {
     let mut first_error = None;
     for worker in workers {
         match worker.thread.join() {
@@ -147,7 +155,8 @@ fn join(workers: Vec<workers::Running>, drains: Vec<drains::Running>) -> Result<
             first_error = first_error.or(Some(why));
         }
     }
-    first_error.map_or(Ok(()), Err)
+    let kept = keepers.end();
+    first_error.map_or(kept, Err)
 }
 
 fn collect(workers: &[workers::Running], merges: &Merges) -> Progress {

@@ -3,18 +3,21 @@
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use crate::config::{AggregateConfig, Config, PluginConfig, SinkConfig, StageConfig, StageKind, WindowConfig};
-use crate::pipeline::{Builtin, Pipeline, Stage, StageSpec};
+use crate::config::{
+    AggregateConfig, Config, JoinConfig, PluginConfig, SinkConfig, StageConfig, StageKind, WindowConfig,
+};
+use crate::pipeline::{Builtin, Join, Pipeline, Stage, StageSpec, join_descriptor};
 use crate::plugin::{
     AggregateRunner, Descriptor, Limits, Plugin, PluginError, Runtime, RuntimeConfig, StageRunner, user_cache_dir,
 };
 use crate::record::json::Pointer;
+use crate::table::{Table, Tables};
 use crate::task::{DeadLetterLabels, Lineage};
 use crate::window::{Aggregate, Functions, PluginAggregate, Role, WindowPlan, WindowStage};
 use crate::worker::{Chain, StageFactory, Watch};
 
 use super::workers::WORKERS_MAX;
-use super::{RunError, states};
+use super::{RunError, states, tables};
 
 /// A pipeline with its plugins loaded: what `validate` shows and `run` runs.
 pub struct Prepared {
@@ -23,6 +26,7 @@ pub struct Prepared {
     /// What dead letters say.
     pub labels: Arc<DeadLetterLabels>,
     stages: Arc<Vec<Arc<Loaded>>>,
+    tables: Arc<Tables>,
     // Ends the ticker of deadlines when it is dropped, so it outlives every stage.
     runtime: Arc<Runtime>,
 }
@@ -37,6 +41,7 @@ struct Loaded {
 enum Make {
     Plugin { plugin: Plugin, config_json: String, limits: Limits },
     Builtin(StageKind),
+    Join(JoinConfig, Arc<Table>),
     Window { plan: Arc<WindowPlan>, aggregate: MakeAggregate },
 }
 
@@ -59,9 +64,10 @@ impl Prepared {
     /// fit each other.
     pub fn new(config: &Config) -> Result<Self, RunError> {
         let runtime = Arc::new(Runtime::new(runtime_config(config)).map_err(|why| plugin_error("", why))?);
-        let load = |stage: &StageConfig| Ok(Arc::new(Loaded::new(&runtime, config, stage)?));
+        let tables = Arc::new(tables::make(config));
+        let load = |stage: &StageConfig| Ok(Arc::new(Loaded::new(&runtime, stage, (config, &tables))?));
         let stages = config.stages.iter().map(load).collect::<Result<Vec<_>, RunError>>()?;
-        Self::check(config, stages, runtime.clone())
+        Self::check(config, stages, (tables, runtime.clone()))
     }
 
     /// The same pipeline with other plugins in some stages, given by the stages' names: loaded, asked to describe
@@ -82,10 +88,14 @@ impl Prepared {
                 _ => load(&self.runtime, name, bytes, plugin)?,
             });
         }
-        Self::check(config, stages, self.runtime.clone())
+        Self::check(config, stages, (self.tables.clone(), self.runtime.clone()))
     }
 
-    fn check(config: &Config, stages: Vec<Arc<Loaded>>, runtime: Arc<Runtime>) -> Result<Self, RunError> {
+    fn check(
+        config: &Config,
+        stages: Vec<Arc<Loaded>>,
+        (tables, runtime): (Arc<Tables>, Arc<Runtime>),
+    ) -> Result<Self, RunError> {
         let outputs: Vec<String> = config.outputs.iter().map(|output| output.name.clone()).collect();
         let named = || config.stages.iter().zip(&stages);
         let spec = |(stage, loaded): (&StageConfig, &Arc<Loaded>)| {
@@ -95,7 +105,7 @@ impl Prepared {
         let labels = named().map(|(stage, loaded)| (stage.name.clone(), loaded.digest.clone())).collect();
         let pipeline = Arc::new(Pipeline::new(specs, outputs, &key_paths(config)?)?);
         let labels = Arc::new(DeadLetterLabels { pipeline: config.pipeline.clone(), stages: labels });
-        Ok(Self { pipeline, labels, stages: Arc::new(stages), runtime })
+        Ok(Self { pipeline, labels, stages: Arc::new(stages), tables, runtime })
     }
 
     /// The versions of the states that each stage's plugin makes and takes, where it is an aggregate.
@@ -106,6 +116,11 @@ impl Prepared {
     /// What each stage says of itself, in order, with the plugin's digest (empty for a built-in stage).
     pub fn descriptors(&self) -> impl Iterator<Item = (&Descriptor, &str)> {
         self.stages.iter().map(|stage| (&stage.descriptor, stage.digest.as_str()))
+    }
+
+    /// The tables that stages look records up in; they have no rows until somebody reads them.
+    pub fn tables(&self) -> &Arc<Tables> {
+        &self.tables
     }
 
     /// Makes the stages of a task.
@@ -170,7 +185,7 @@ impl Prepared {
 }
 
 impl Loaded {
-    fn new(runtime: &Runtime, config: &Config, stage: &StageConfig) -> Result<Self, RunError> {
+    fn new(runtime: &Runtime, stage: &StageConfig, known: (&Config, &Tables)) -> Result<Self, RunError> {
         if let StageKind::Plugin(plugin) = &stage.kind {
             return load(runtime, &stage.name, &read(stage, plugin)?, plugin);
         }
@@ -178,7 +193,10 @@ impl Loaded {
             let component = window_plugin(stage).map(|plugin| read(stage, plugin)).transpose()?;
             let component = component.map(|bytes| runtime.load(&bytes, &stage.name)).transpose();
             let component = component.map_err(|why| plugin_error(&stage.name, why))?;
-            return Self::window(&stage.name, window, component, states::role(config, window));
+            return Self::window(&stage.name, window, component, states::role(known.0, window));
+        }
+        if let StageKind::Join(join) = &stage.kind {
+            return Self::join(join, known);
         }
         let (_, descriptor) =
             builtin(&stage.kind).map_err(|why| RunError::Setting(format!("stage `{}`: {why}", stage.name)))?;
@@ -226,6 +244,15 @@ impl Loaded {
         }
     }
 
+    fn join(join: &JoinConfig, (config, tables): (&Config, &Tables)) -> Result<Self, RunError> {
+        let of_config = config.tables.iter().find(|table| table.name == join.table);
+        let (Some(of_config), Some(table)) = (of_config, tables.get(&join.table)) else {
+            return Err(RunError::Setting(format!("there is no table `{}`", join.table)));
+        };
+        let make = Make::Join(join.clone(), table.clone());
+        Ok(Self { descriptor: join_descriptor(join, of_config), digest: String::new(), make })
+    }
+
     fn stage(&self, stop: &Arc<AtomicBool>) -> Result<Stage, PluginError> {
         match &self.make {
             Make::Window { plan, aggregate } => {
@@ -244,6 +271,7 @@ impl Loaded {
                 runner.set_interrupt(stop.clone());
                 Ok(Stage::Plugin(Box::new(runner)))
             }
+            Make::Join(join, table) => Ok(Stage::Builtin(Builtin::Join(Box::new(Join::new(join, table))))),
             // It could be made when it was checked.
             Make::Builtin(kind) => match builtin(kind) {
                 Ok((builtin, _)) => Ok(Stage::Builtin(builtin)),
@@ -271,7 +299,9 @@ fn builtin(kind: &StageKind) -> Result<(Builtin, Descriptor), String> {
         StageKind::Filter(filter) => Ok(Builtin::filter(filter)),
         StageKind::Route(route) => Ok(Builtin::route(route)),
         StageKind::Select(select) => Builtin::select(select),
-        StageKind::Plugin(_) | StageKind::Window(_) => Err("it is no built-in stage".to_owned()),
+        StageKind::Plugin(_) | StageKind::Window(_) | StageKind::Join(_) => {
+            Err("it is no stage that stands alone".to_owned())
+        }
     }
 }
 

@@ -16,6 +16,7 @@ use crate::metrics::{Format, Histogram, TIME};
 use crate::pipeline::StageCounts;
 use crate::quality::{Counts, Verdict, Watch};
 use crate::record::Place;
+use crate::table::TableReading;
 use crate::worker::{Readings, RestoreReading};
 
 use super::answers;
@@ -309,6 +310,7 @@ impl Sight {
             progress,
             readings,
             tables: self.tables(),
+            lookup_tables: self.swapper.prepared().tables().values().map(|table| table.reading()).collect(),
         }
     }
 }
@@ -421,6 +423,7 @@ impl Service for Sight {
             "stages": stages.collect::<Vec<_>>(),
             "partitions": partitions.collect::<Vec<_>>(),
             "tables": seen.tables.iter().map(table_status).collect::<Vec<_>>(),
+            "lookup_tables": seen.lookup_tables.iter().map(lookup_table_status).collect::<Vec<_>>(),
         })
     }
 }
@@ -461,6 +464,13 @@ fn table_status(table: &DrainReadings) -> Value {
         "imbalance": table.imbalance(), "insert_p95_seconds": table.insert_time.quantile(0.95),
         "latency_p95_seconds": table.latency.quantile(0.95),
         "partitions": table.partitions.iter().map(partition).collect::<Vec<_>>(),
+    })
+}
+
+fn lookup_table_status(table: &TableReading) -> Value {
+    json!({
+        "name": table.name, "rows": table.rows, "memory_bytes": table.bytes, "hits": table.hits, "misses": table.misses,
+        "loads": table.loads, "failures": table.failures, "bad_rows": table.bad_rows, "why_stale": table.trouble,
     })
 }
 

@@ -1,10 +1,17 @@
 //! From a value's text to a cell of the column's type.
 
 use super::extract::Slot;
-use super::scan::{Kind, is_number, unescape};
+use super::scan::{Kind, Scanner, is_number, unescape};
 use super::{base64, words};
 use crate::record::calendar::parse_rfc3339;
 use crate::record::{Cell, Column, ColumnData, ColumnType, Packed, TimestampEncoding};
+
+/// Appends `value`, a valid JSON text with nothing around it, as `ty` to `column`: a cell as [`super::Extractor`] makes it.
+pub fn push_value(column: &mut Column, ty: ColumnType, value: &[u8], scratch: &mut Vec<u8>) {
+    let scanner = Scanner::new(value);
+    let kind = scanner.scalar(0, scanner.byte(0)).map_or(Kind::Missing, |(kind, _)| kind);
+    push(column, ty, value, &Slot::whole(kind, value.len()), scratch);
+}
 
 /// Appends what `slot` of the valid record `value` holds, as `ty`, to `column`.
 #[inline(always)]

@@ -38,6 +38,13 @@ pub(super) struct Slot {
     site: u32,
 }
 
+impl Slot {
+    /// The whole of a text of `len` bytes.
+    pub(super) fn whole(kind: Kind, len: usize) -> Self {
+        Self { start: 0, end: len as u32, kind, site: 0 }
+    }
+}
+
 impl Extractor {
     /// An extractor that follows `plan`.
     pub fn new(plan: Arc<Plan>) -> Self {

@@ -24,6 +24,7 @@ mod tests;
 mod words;
 mod write;
 
+pub use cells::push_value;
 pub use error::{Fault, JsonError};
 pub use extract::Extractor;
 pub use plan::{Field, Plan, PlanError};

@@ -68,6 +68,11 @@ impl Span {
         matches!(self.kind, Kind::Text | Kind::EscapedText)
     }
 
+    /// True for null.
+    pub fn is_null(self) -> bool {
+        self.kind == Kind::Null
+    }
+
     /// The elements of an array; none of anything else.
     pub fn items(self, text: &[u8]) -> Items<'_> {
         Items(Steps::new(self, text, Kind::Array))

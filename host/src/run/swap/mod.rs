@@ -4,7 +4,6 @@
 //! force; the workers change over between two blocks. For a while the new version is watched, and given up by the
 //! workers themselves where it does harm.
 
-mod files;
 mod fit;
 mod group;
 mod merging;
@@ -19,7 +18,6 @@ use std::sync::mpsc::{self, RecvTimeoutError};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use files::WatchedFile;
 use fit::{changed_stages, fits, folder, is_one_way, plugin_files, restored};
 pub(super) use group::Group;
 use store::{Active, ActiveStage, Store};
@@ -31,6 +29,7 @@ use crate::config::{Config, SourceConfig};
 use crate::plugin::digest_of;
 use crate::worker::{Asker, Chain, ChainEvent, Chains, Watch, WatchLimits, WayBack};
 
+use super::watched::WatchedFile;
 use super::{Prepared, RunError, lock, now_ms};
 
 /// How long a component may take to compile.
@@ -194,7 +193,7 @@ impl Swapper {
             let settled = state
                 .files
                 .iter_mut()
-                .filter_map(|file| file.has_settled().then(|| (file.stage.clone(), file.path.clone())));
+                .filter_map(|file| file.has_settled().then(|| (file.name.clone(), file.path.clone())));
             settled.collect()
         };
         drop(state);

@@ -1,4 +1,4 @@
-//! Plugin files that change: looked at now and then, and taken once they are left alone.
+//! Files that change: looked at now and then, and taken once they are left alone.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -12,10 +12,10 @@ struct Look {
     inode: u64,
 }
 
-/// One plugin's file.
+/// One file, of a stage or a table.
 #[derive(Debug)]
 pub(super) struct WatchedFile {
-    pub(super) stage: String,
+    pub(super) name: String,
     pub(super) path: PathBuf,
     /// As it was when it was last taken, or when this began.
     taken: Option<Look>,
@@ -25,9 +25,9 @@ pub(super) struct WatchedFile {
 
 impl WatchedFile {
     /// Begins with the file as it is now.
-    pub(super) fn new(stage: &str, path: &Path) -> Self {
+    pub(super) fn new(name: &str, path: &Path) -> Self {
         let now = look(path);
-        Self { stage: stage.to_owned(), path: path.to_owned(), taken: now, last: now }
+        Self { name: name.to_owned(), path: path.to_owned(), taken: now, last: now }
     }
 
     /// True when the file has changed and was the same at the look before this one: whoever writes it is done. A file that

@@ -1,0 +1,184 @@
+//! Tables: read as a whole before the first record, and kept current while the pipeline runs.
+
+mod file;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+
+use crate::config::{BadRows, Config, StageKind, TableConfig, TableSource};
+use crate::table::{Builder, RowReader, Table, TableColumn, Tables};
+
+use super::RunError;
+
+/// How many bad rows of one reading are told one by one.
+const TOLD_ROWS: u64 = 5;
+
+/// The tables that stages use, without rows, each with the columns that are needed of it.
+pub(super) fn make(config: &Config) -> Tables {
+    let mut needed: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
+    for stage in &config.stages {
+        if let StageKind::Join(join) = &stage.kind {
+            needed.entry(&join.table).or_default().extend(join.columns.keys().map(String::as_str));
+        }
+    }
+    let make = |table: &TableConfig| {
+        let mut paths = needed.remove(table.name.as_str())?;
+        paths.extend(table.columns.keys().map(String::as_str));
+        let column = |path: &str| TableColumn { path: path.to_owned(), ty: table.column_type(path) };
+        let columns = paths.into_iter().map(column).collect();
+        Some((table.name.clone(), Arc::new(Table::new(&table.name, columns))))
+    };
+    config.tables.iter().filter_map(make).collect()
+}
+
+/// Reads the tables that are files, once.
+pub fn load_file_tables(config: &Config, tables: &Tables) -> Result<(), RunError> {
+    for (config, table) in used(config, tables) {
+        match &config.source {
+            TableSource::File(file) => file::load(config, file, table).map_err(|why| failed(config, why))?,
+        }
+    }
+    Ok(())
+}
+
+/// Those who keep the tables current.
+pub(super) struct Keepers {
+    threads: Vec<JoinHandle<Result<(), RunError>>>,
+    done: Arc<AtomicBool>,
+}
+
+/// Reads all tables, and goes on keeping them current. What can't be mended by waiting raises `stop`.
+pub(super) fn start(config: &Config, tables: &Tables) -> Result<Keepers, RunError> {
+    let mut keepers = Keepers { threads: Vec::new(), done: Arc::default() };
+    let mut files = Vec::new();
+    for (config, table) in used(config, tables) {
+        match &config.source {
+            TableSource::File(file) => {
+                // Looked at first: what changes while it is read is read again.
+                files.push(file::Watch::new(config, file, table));
+                file::load(config, file, table).map_err(|why| failed(config, why))?;
+            }
+        }
+    }
+    for table in &config.tables {
+        if !tables.contains_key(&table.name) {
+            tracing::warn!("table `{}` is not read: no stage uses it", table.name);
+        }
+    }
+    if !files.is_empty() {
+        let done = keepers.done.clone();
+        keepers.spawn("tables", move || {
+            file::watch(&mut files, &done);
+            Ok(())
+        })?;
+    }
+    Ok(keepers)
+}
+
+impl Keepers {
+    fn spawn(
+        &mut self,
+        name: &str,
+        body: impl FnOnce() -> Result<(), RunError> + Send + 'static,
+    ) -> Result<(), RunError> {
+        let thread = std::thread::Builder::new().name(name.to_owned()).spawn(body);
+        self.threads.push(thread.map_err(|why| RunError::Io(format!("can't start a thread: {why}")))?);
+        Ok(())
+    }
+
+    /// Leaves the tables as they are; the error is what one of them could not be mended of.
+    pub(super) fn end(mut self) -> Result<(), RunError> {
+        self.done.store(true, Ordering::Relaxed);
+        let mut result = Ok(());
+        for thread in self.threads.drain(..) {
+            thread.thread().unpark();
+            result = result.and(thread.join().unwrap_or(Err(RunError::Panicked)));
+        }
+        result
+    }
+}
+
+/// A run that fails before it begins leaves no thread behind.
+impl Drop for Keepers {
+    fn drop(&mut self) {
+        self.done.store(true, Ordering::Relaxed);
+    }
+}
+
+fn used<'a>(config: &'a Config, tables: &'a Tables) -> impl Iterator<Item = (&'a TableConfig, &'a Arc<Table>)> {
+    config.tables.iter().filter_map(|table| Some((table, tables.get(&table.name)?)))
+}
+
+fn failed(table: &TableConfig, why: String) -> RunError {
+    RunError::Table { table: table.name.clone(), why }
+}
+
+/// Rows on their way into a table: those that can't be read are left out, or end it.
+struct Intake<'a> {
+    config: &'a TableConfig,
+    reader: RowReader,
+    rows: Builder,
+    /// For each column, how many rows have it.
+    filled: Vec<u64>,
+    bad: u64,
+}
+
+impl<'a> Intake<'a> {
+    fn new(config: &'a TableConfig, table: &Table, reader: RowReader) -> Self {
+        let filled = vec![0; table.columns().len()];
+        Self { config, reader, rows: table.empty().changes(), filled, bad: 0 }
+    }
+
+    /// Takes a row; the error ends the reading. `place` tells where it stands.
+    fn take(&mut self, key: Option<&[u8]>, row: &[u8], place: impl Fn() -> String) -> Result<(), String> {
+        match self.reader.read(key, row) {
+            Ok(()) => {
+                for (filled, value) in self.filled.iter_mut().zip(self.reader.values()) {
+                    *filled += u64::from(value.is_some());
+                }
+                self.rows.set(self.reader.key(), self.reader.values()).map_err(|why| why.to_string())
+            }
+            Err(why) => self.refuse(&why, place),
+        }
+    }
+
+    /// Leaves a row out, if that is allowed.
+    fn refuse(&mut self, why: &impl std::fmt::Display, place: impl Fn() -> String) -> Result<(), String> {
+        if self.config.bad_rows == BadRows::Stop {
+            return Err(format!(
+                "{}: the row can't be read: {why}; mend it, or say `bad_rows: skip` to leave such rows out",
+                place()
+            ));
+        }
+        self.bad += 1;
+        if self.bad <= TOLD_ROWS {
+            tracing::warn!("table `{}`: {}: a row is left out: {why}", self.config.name, place());
+        }
+        Ok(())
+    }
+
+    /// Fails where rows take more memory than they may.
+    fn check_memory(&self, bytes: u64, rows: u64) -> Result<(), String> {
+        let limit = self.config.memory_limit_bytes;
+        if bytes <= limit {
+            return Ok(());
+        }
+        let mib = limit as f64 / f64::from(1 << 20);
+        Err(format!("{rows} rows take more than `memory_limit` ({mib} MiB) already; raise it, or keep fewer columns"))
+    }
+
+    /// Says what a whole reading brought that is odd.
+    fn tell(&self, table: &Table) {
+        let name = &self.config.name;
+        if self.bad > TOLD_ROWS {
+            tracing::warn!("table `{name}`: {} rows that can't be read are left out", self.bad);
+        }
+        let none = table.columns().iter().zip(&self.filled).filter(|(_, filled)| **filled == 0);
+        if !self.rows.is_empty() {
+            none.for_each(|(column, _)| tracing::warn!("table `{name}`: no row has a value at {}", column.path));
+        }
+        table.note_bad_rows(self.bad);
+    }
+}
