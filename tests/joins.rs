@@ -4,5 +4,10 @@
 #[path = "joins/files.rs"]
 mod files;
 mod harness;
+
+#[path = "joins/dice.rs"]
+mod dice;
 #[path = "joins/line.rs"]
 mod line;
+#[path = "joins/topics.rs"]
+mod topics;

@@ -12,7 +12,7 @@ use serde_json::Value;
 use crate::config::{
     CommitConfig, Config, ConfigError, DeadLettersConfig, Delivery, FileFormat, FilesSourceConfig, InputFile,
     LimitsConfig, LogsConfig, MAIN_OUTPUT, OutputConfig, PluginConfig, Secret, SinkConfig, SourceConfig, StageConfig,
-    StageKind, SwapConfig, TableSource,
+    StageKind, SwapConfig, TableConfig, TableFile, TableKey, TableSource, TableTopic,
 };
 use crate::pipeline::{Flow, Run, Stage};
 use crate::plugin::{Limits, PluginError, Runtime, RuntimeConfig, StageError};
@@ -27,7 +27,8 @@ pub const FORMAT: &str = "A case is a folder with
   out.ndjson       what leaves by the output `main`; out.NAME.ndjson for another output
   rejected.ndjson  an object a rejected record: {\"line\": 3, \"stage\": \"validate\", \"code\": \"no_price\"}; only the
                    members that it has are compared, of line, stage, code and detail
-  table.NAME.csv   rows of the pipeline's table NAME, in place of its own (or table.NAME.ndjson)
+  table.NAME.ndjson  rows of the pipeline's table NAME, in place of its own (or table.NAME.csv); where a topic's rows are
+                   found by the record's key, that stands in their member _key
 and one of
   pipeline         the path of a pipeline's file, from the case's folder
   pipeline.yaml    a pipeline; its source and outputs are replaced by the case's files
@@ -41,6 +42,8 @@ const MAX_RECORDS: usize = 100_000;
 const MAX_DEPTH: usize = 8;
 /// Most lines of a difference that are shown.
 const SHOWN_LINES: usize = 10;
+/// Where a row of a case's table has the key of its record.
+const RECORD_KEY: &str = "/_key";
 const INPUTS: [&str; 3] = ["in.ndjson", "in.jsonl", "in.csv"];
 
 /// Why a case can't be run.
@@ -142,7 +145,7 @@ pub fn run(folder: &Path, update: bool) -> Result<Outcome, GoldenError> {
     let rows = read_input(folder)?;
     let config = with_tables(folder, config(folder)?);
     let prepared = Prepared::new(&config)?;
-    load_file_tables(&config, prepared.tables())?;
+    load_tables(folder, &config, &prepared)?;
     let forth: Vec<usize> = (0..rows.len()).collect();
     let whole = pass(&prepared, &rows, &[&forth])?;
     let single: Vec<&[usize]> = forth.chunks(1).collect();
@@ -198,15 +201,34 @@ fn config(folder: &Path) -> Result<Config, GoldenError> {
 /// The pipeline with the case's own tables.
 fn with_tables(folder: &Path, mut config: Config) -> Config {
     for table in &mut config.tables {
-        let TableSource::File(file) = &mut table.source;
+        let (key, max_line_bytes) = match &table.source {
+            TableSource::File(file) => (file.key.clone(), file.max_line_bytes),
+            TableSource::Kafka(TableTopic { key: TableKey::Field(path), .. }) => (path.clone(), MAX_LINE_BYTES),
+            TableSource::Kafka(_) => (RECORD_KEY.to_owned(), MAX_LINE_BYTES),
+        };
         for (ending, format) in [("csv", FileFormat::Csv), ("ndjson", FileFormat::Ndjson)] {
             let path = folder.join(format!("table.{}.{ending}", table.name));
             if path.is_file() {
-                (file.path, file.format) = (path, format);
+                let key = key.clone();
+                table.source = TableSource::File(TableFile { path, format, key, max_line_bytes });
             }
         }
     }
     config
+}
+
+/// Reads the case's tables; no case asks a server.
+fn load_tables(folder: &Path, config: &Config, prepared: &Prepared) -> Result<(), GoldenError> {
+    let is_topic = |table: &&TableConfig| matches!(table.source, TableSource::Kafka(_));
+    let used = |table: &&TableConfig| prepared.tables().contains_key(&table.name);
+    if let Some(table) = config.tables.iter().filter(is_topic).find(used) {
+        let name = &table.name;
+        let why = format!(
+            "the table `{name}` is a topic; put its rows into table.{name}.ndjson, see `millstream test --help`"
+        );
+        return Err(GoldenError::Case { folder: folder.to_owned(), why });
+    }
+    Ok(load_file_tables(config, prepared.tables())?)
 }
 
 fn read(path: &Path) -> Result<String, GoldenError> {
@@ -448,6 +470,22 @@ mod tests {
         assert_eq!(run(&folder, false).expect("it runs"), Outcome::Same { records: 4 });
         assert_eq!(run(&folder, true).expect("it runs"), Outcome::Updated { files: vec![] });
         assert_eq!(find(std::slice::from_ref(&folder)).expect("found"), std::slice::from_ref(&folder));
+        std::fs::remove_dir_all(&folder).expect("a folder");
+    }
+
+    #[test]
+    fn tables_of_a_case_stand_for_those_of_the_pipeline() {
+        let join = "[{name: j, join: {table: users, on: /id, columns: {city: /city}, no_match: reject}}]\n\
+                    tables: {users: {kafka: {topic: t, key: record, brokers: 'localhost:1'}}}";
+        let input = ("in.ndjson", "{\"id\":1}\n{\"id\":2}\n");
+        let folder = case("tables", join, &[input]);
+        let why = run(&folder, false).expect_err("no rows").to_string();
+        assert!(why.contains("the table `users` is a topic; put its rows into table.users.ndjson"), "{why}");
+        let row = "{\"_key\":\"1\",\"city\":\"Graz\"}\n";
+        let out = ("out.ndjson", "{\"id\":1,\"city\":\"Graz\"}\n");
+        let rejected = ("rejected.ndjson", "{\"line\": 2, \"code\": \"no_match\"}\n");
+        let folder = case("tables", join, &[input, ("table.users.ndjson", row), out, rejected]);
+        assert_eq!(run(&folder, false).expect("it runs"), Outcome::Same { records: 2 });
         std::fs::remove_dir_all(&folder).expect("a folder");
     }
 

@@ -8,20 +8,9 @@ use flate2::Compression;
 use flate2::write::GzEncoder;
 use serde_json::{Value, json};
 
+use crate::dice::Dice;
 use crate::harness::http::{address, await_some, get, value};
 use crate::line::{Folder, Line, millstream};
-
-/// Numbers from a seed.
-struct Dice(u64);
-
-impl Dice {
-    fn roll(&mut self, sides: u64) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0 % sides
-    }
-}
 
 const CITIES: [&str; 5] = ["Vienna", "Graz, Styria", "\"Linz\"", "", "St. Pölten"];
 

@@ -97,6 +97,11 @@ impl Line {
         fs::read_to_string(self.folder.join("run.log")).unwrap_or_default()
     }
 
+    /// Waits for its end, which it comes to by itself.
+    pub(crate) fn wait(&mut self) -> i32 {
+        await_some("its end", || self.child.try_wait().expect("a child")).code().expect("it ended by itself")
+    }
+
     /// Closes the pipe and waits for the end.
     pub(crate) fn end(mut self) -> i32 {
         self.pipe = None;

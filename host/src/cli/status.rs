@@ -135,12 +135,14 @@ fn describe_lookup_table(table: &Value) -> String {
     let why = table["why_stale"].as_str().map_or(String::new(), |why| format!("  not current: {}", why.escape_debug()));
     let mib = table["memory_bytes"].as_f64().map_or("-".to_owned(), |bytes| format!("{:.1}", bytes / (1 << 20) as f64));
     format!(
-        "lookups  {name:<20} rows {}  {mib} MiB  hits {}  misses {}  loads {}  bad rows {}{why}\n",
+        "lookups  {name:<20} rows {}  {mib} MiB  hits {}  misses {}  loads {}  changes {}  bad rows {}  lag {} records{why}\n",
         number("rows"),
         number("hits"),
         number("misses"),
         number("loads"),
-        number("bad_rows")
+        number("changes"),
+        number("bad_rows"),
+        number("lag_records")
     )
 }
 

@@ -10,7 +10,7 @@ use anyhow::Result;
 use super::logs;
 use crate::config::{Config, Delivery, GenerateConfig, SinkConfig, SourceConfig, Start};
 use crate::plugin::Descriptor;
-use crate::run::{ClusterReport, Prepared, check_cluster, check_tables, feeds, load_file_tables};
+use crate::run::{ClusterReport, Prepared, check_cluster, check_table_topics, check_tables, feeds, load_file_tables};
 
 /// Checks a pipeline's file, its plugins and that they fit each other; with --connect, the servers too.
 #[derive(Debug, clap::Args)]
@@ -36,10 +36,13 @@ pub(super) fn run(args: &Args) -> Result<ExitCode> {
             text += &stages(&config, &prepared);
             load_file_tables(&config, prepared.tables())?;
             text += &lookup_tables(&prepared);
-        }
-        if args.connect {
-            text += &cluster(&check_cluster(&config)?);
-            text += &tables(&check_tables(&config)?);
+            if args.connect {
+                text += &cluster(&check_cluster(&config)?);
+                for (table, found) in check_table_topics(&config, prepared.tables())? {
+                    let _ = writeln!(text, "  table {table:<20}{found}");
+                }
+                text += &tables(&check_tables(&config)?);
+            }
         }
         write!(std::io::stdout(), "{text}")?;
     }

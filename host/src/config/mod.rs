@@ -53,7 +53,7 @@ pub use stage::{
 pub use units::rfc3339_ms;
 
 pub use swap::{BreakerAction, BreakerConfig, SwapConfig, TrustConfig};
-pub use table::{BadRows, JoinConfig, NoMatch, TableConfig, TableFile, TableSource};
+pub use table::{BadRows, JoinConfig, NoMatch, TableConfig, TableFile, TableKey, TableSource, TableTopic};
 pub use window::{AggregateConfig, Function, LatePolicy, NamedField, WindowConfig, WindowKind, gcd};
 
 /// A pipeline as its file describes it, checked as far as that goes without plugins and servers.
@@ -249,7 +249,7 @@ impl Config {
             "where rejected records go; `dead_letters: {to: {discard: {}}}` if they shall be lost",
         )?;
         let (dead_letters_to_at, dead_letters) = DeadLettersConfig::read(&dead_letters_at, shared, &pipeline)?;
-        let tables = fields.or("tables", Vec::new(), table::read_tables)?;
+        let tables = fields.or("tables", Vec::new(), |at| table::read_tables(at, source_connection))?;
         let stages = match fields.optional("stages") {
             Some(at) => {
                 let stages = stage::read_stages(&at)?;

@@ -39,6 +39,7 @@ mod tests {
         ("/$defs/join", table::JOIN_KEYS),
         ("/$defs/table", table::TABLE_KEYS),
         ("/$defs/table_file", table::TABLE_FILE_KEYS),
+        ("/$defs/table_topic", table::TABLE_TOPIC_KEYS),
         ("/$defs/sink", output::SINK_KEYS),
         ("/$defs/kafka_sink", output::KAFKA_SINK_KEYS),
         ("/$defs/file_sink", output::FILE_SINK_KEYS),

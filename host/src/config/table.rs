@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use super::error::ConfigError;
+use super::kafka::{KafkaConnection, read_brokers, read_properties};
 use super::source::{FileFormat, read_max_line};
 use super::units;
 use super::walk::{At, one_of};
@@ -29,6 +30,8 @@ pub struct TableConfig {
 pub enum TableSource {
     /// A file, read anew when it changes.
     File(TableFile),
+    /// A Kafka topic, followed.
+    Kafka(TableTopic),
 }
 
 /// A file of rows; where several have the same key the last one counts.
@@ -42,6 +45,26 @@ pub struct TableFile {
     pub key: String,
     /// Most bytes of a line; a longer one is a row that can't be read.
     pub max_line_bytes: u64,
+}
+
+/// A topic of rows, of which the last one of each key counts.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TableTopic {
+    /// The cluster; by default the source's.
+    pub connection: KafkaConnection,
+    /// The topic.
+    pub topic: String,
+    /// What a row is found by.
+    pub key: TableKey,
+}
+
+/// What a topic's row is found by.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum TableKey {
+    /// The record's key, as it is; a tombstone deletes its row.
+    Record,
+    /// A field of the row; a tombstone, which has none, is a row that can't be read.
+    Field(String),
 }
 
 /// What is done about a row that can't be read.
@@ -76,10 +99,11 @@ pub enum NoMatch {
     Reject,
 }
 
-pub(super) const TABLE_KEYS: &[&str] = &["csv", "ndjson", "columns", "bad_rows", "memory_limit"];
+pub(super) const TABLE_KEYS: &[&str] = &["csv", "ndjson", "kafka", "columns", "bad_rows", "memory_limit"];
 pub(super) const TABLE_FILE_KEYS: &[&str] = &["path", "key", "max_line"];
+pub(super) const TABLE_TOPIC_KEYS: &[&str] = &["topic", "key", "brokers", "properties"];
 pub(super) const JOIN_KEYS: &[&str] = &["table", "on", "columns", "no_match"];
-const KINDS: &[&str] = &["csv", "ndjson"];
+const KINDS: &[&str] = &["csv", "ndjson", "kafka"];
 
 /// Most tables of a pipeline.
 const MAX_TABLES: usize = 64;
@@ -98,8 +122,8 @@ const TYPES: &[(&str, ColumnType)] = &[
     ("json", ColumnType::Json),
 ];
 
-/// Reads all tables.
-pub(super) fn read_tables(at: &At<'_>) -> Result<Vec<TableConfig>, ConfigError> {
+/// Reads all tables; `source` is the connection of the pipeline's source, which topics share.
+pub(super) fn read_tables(at: &At<'_>, source: Option<&KafkaConnection>) -> Result<Vec<TableConfig>, ConfigError> {
     let entries = at.open_map("a map of tables by their names")?;
     if entries.len() > MAX_TABLES {
         return Err(at.error(format!("expected at most {MAX_TABLES} tables, found {}", entries.len())));
@@ -108,13 +132,13 @@ pub(super) fn read_tables(at: &At<'_>) -> Result<Vec<TableConfig>, ConfigError> 
         if !units::is_name(name) {
             return Err(at.error("expected a name of 1 to 64 of the characters a-z 0-9 _ -"));
         }
-        TableConfig::read(name, at)
+        TableConfig::read(name, at, source)
     };
     entries.iter().map(read).collect()
 }
 
 impl TableConfig {
-    fn read(name: &str, at: &At<'_>) -> Result<Self, ConfigError> {
+    fn read(name: &str, at: &At<'_>, source: Option<&KafkaConnection>) -> Result<Self, ConfigError> {
         let fields = at.fields(TABLE_KEYS)?;
         let given: Vec<&str> = KINDS.iter().copied().filter(|kind| fields.any(kind).is_some()).collect();
         let [kind] = given.as_slice() else {
@@ -123,6 +147,7 @@ impl TableConfig {
         };
         let source_at = fields.required(kind, "where the rows come from")?;
         let source = match *kind {
+            "kafka" => TableSource::Kafka(TableTopic::read(&source_at, source)?),
             "csv" => TableSource::File(TableFile::read(&source_at, FileFormat::Csv)?),
             _ => TableSource::File(TableFile::read(&source_at, FileFormat::Ndjson)?),
         };
@@ -139,10 +164,9 @@ impl TableConfig {
 
     /// The type of a column: as declared, or else what the rows have anyway.
     pub fn column_type(&self, path: &str) -> ColumnType {
-        let TableSource::File(TableFile { format, .. }) = &self.source;
-        let own = match format {
-            FileFormat::Csv => ColumnType::Text,
-            FileFormat::Ndjson => ColumnType::Json,
+        let own = match &self.source {
+            TableSource::File(TableFile { format: FileFormat::Csv, .. }) => ColumnType::Text,
+            TableSource::File(_) | TableSource::Kafka(_) => ColumnType::Json,
         };
         self.columns.get(path).copied().unwrap_or(own)
     }
@@ -157,6 +181,32 @@ impl TableFile {
             key: column(&fields.required("key", "the column that a row is found by")?)?,
             max_line_bytes: fields.or("max_line", DEFAULT_LINE_BYTES, read_max_line)?,
         })
+    }
+}
+
+impl TableTopic {
+    fn read(at: &At<'_>, source: Option<&KafkaConnection>) -> Result<Self, ConfigError> {
+        let fields = at.fields(TABLE_TOPIC_KEYS)?;
+        let own = fields.or("properties", Default::default(), read_properties)?;
+        let connection = match (fields.optional("brokers"), source) {
+            (Some(at), _) => KafkaConnection { brokers: read_brokers(&at)?, properties: own },
+            (None, Some(source)) => {
+                let mut connection = source.for_other_clients();
+                connection.properties.extend(own);
+                connection
+            }
+            (None, None) => {
+                let brokers = fields.required("brokers", "there is no Kafka source to share them with")?;
+                KafkaConnection { brokers: read_brokers(&brokers)?, properties: own }
+            }
+        };
+        let key_at = fields.required("key", "`record` for the record's key, or a JSON Pointer into the row")?;
+        let key = match key_at.text("a key")? {
+            "record" => TableKey::Record,
+            _ => TableKey::Field(column(&key_at)?),
+        };
+        let topic = fields.required("topic", "the topic with the rows")?.topic()?;
+        Ok(Self { connection, topic, key })
     }
 }
 
@@ -264,7 +314,7 @@ dead_letters: {to: {stdout: {}}}
     fn tables_and_joins_are_read_with_their_defaults() {
         let config = parse(BASE).unwrap_or_else(|error| panic!("{error}"));
         let [users, rates] = config.tables.as_slice() else { panic!("{:?}", config.tables) };
-        let TableSource::File(file) = &users.source;
+        let TableSource::File(file) = &users.source else { panic!("{users:?}") };
         assert_eq!((file.path.as_path(), file.key.as_str()), (Path::new("deploy/users.csv"), "/user_id"));
         assert_eq!((file.format, file.max_line_bytes), (FileFormat::Csv, 1 << 20));
         assert_eq!((users.bad_rows, users.memory_limit_bytes), (BadRows::Stop, 256 << 20));
@@ -289,12 +339,12 @@ dead_letters: {to: {stdout: {}}}
             (
                 "    csv:",
                 "    cvs:",
-                "5:5: tables.users.cvs: unknown key; expected csv, ndjson, columns, bad_rows or memory_limit",
+                "5:5: tables.users.cvs: unknown key; expected csv, ndjson, kafka, columns, bad_rows or memory_limit",
             ),
             (
                 "    csv: {path: users.csv, key: user_id}\n",
                 "",
-                "4:3: tables.users: expected exactly one of csv or ndjson, found none",
+                "4:3: tables.users: expected exactly one of csv, ndjson or kafka, found none",
             ),
             (", key: user_id", "", "5:5: tables.users.csv.key: is required: the column that a row is found by"),
             ("users:\n", "Users:\n", "4:3: tables.Users: expected a name of 1 to 64 of the characters a-z 0-9 _ -"),
@@ -346,5 +396,38 @@ dead_letters: {to: {stdout: {}}}
             }
         }
         assert!(wrong.is_empty(), "{}", wrong.concat());
+    }
+
+    #[test]
+    fn a_topic_shares_the_sources_connection() {
+        let text = "pipeline: p
+source: {kafka: {brokers: 'a:9092', topic: t, properties: {sasl.username: me, fetch.wait.max.ms: 5}}}
+tables: {users: {kafka: {topic: users, key: record}}, x: {kafka: {topic: x, key: id, brokers: 'b:1'}}}
+stages: [{name: j, join: {table: users, on: /id, columns: {city: /city}, no_match: null}}]
+outputs: {main: {kafka: {topic: u}}}
+dead_letters: {to: {discard: {}}}
+";
+        let config = parse(text).unwrap_or_else(|error| panic!("{error}"));
+        let topics: Vec<&TableTopic> = config
+            .tables
+            .iter()
+            .map(|table| match &table.source {
+                TableSource::Kafka(topic) => topic,
+                TableSource::File(file) => panic!("{file:?}"),
+            })
+            .collect();
+        assert_eq!((topics[0].connection.brokers.as_str(), &topics[0].key), ("a:9092", &TableKey::Record));
+        assert_eq!(topics[0].connection.properties.keys().collect::<Vec<_>>(), ["sasl.username"]);
+        assert_eq!((topics[1].connection.brokers.as_str(), &topics[1].key), ("b:1", &TableKey::Field("/id".into())));
+        let alone = text.replace(
+            "kafka: {brokers: 'a:9092', topic: t, properties: {sasl.username: me, fetch.wait.max.ms: 5}}",
+            "stdin: {format: csv}",
+        );
+        let alone = alone.replace("kafka: {topic: u}", "stdout: {}");
+        let why = parse(&alone).expect_err("no brokers").to_string();
+        assert_eq!(
+            why,
+            "deploy/p.yaml:3:18: tables.users.kafka.brokers: is required: there is no Kafka source to share them with"
+        );
     }
 }

@@ -206,6 +206,20 @@ pub static FAMILIES: &[Family] = &[
         TABLE,
         "Rows that could not be read and were left out of a lookup table.",
     ),
+    row(
+        "millstream_lookup_table_changes",
+        Counter,
+        "",
+        TABLE,
+        "Rows of its topic by which a lookup table was kept current after it was read as a whole.",
+    ),
+    row(
+        "millstream_lookup_table_lag_records",
+        Gauge,
+        "records",
+        &["table", "topic", "partition"],
+        "End of the topic's partition less what a lookup table has of it, as asked every few seconds.",
+    ),
     row("millstream_lookup_table_stale", Gauge, "", TABLE, "1 while a lookup table is not kept current."),
     // Progress and lag.
     row("millstream_source_bytes", Counter, "bytes", NONE, "Bytes of keys, values and headers taken from the source."),

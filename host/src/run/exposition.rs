@@ -277,10 +277,17 @@ fn lookup_tables(out: &mut Exposition, tables: &[TableReading]) {
     each("millstream_lookup_table_loads", |table| table.loads as f64);
     each("millstream_lookup_table_failures", |table| table.failures as f64);
     each("millstream_lookup_table_bad_rows", |table| table.bad_rows as f64);
+    each("millstream_lookup_table_changes", |table| table.changes as f64);
     each("millstream_lookup_table_stale", |table| f64::from(u8::from(table.trouble.is_some())));
     for table in tables {
         for (result, count) in [("hit", table.hits), ("miss", table.misses)] {
             out.sample("millstream_lookups", &[&table.name, result], count as f64);
+        }
+    }
+    for table in tables {
+        for (place, lag) in &table.lags {
+            let labels = [table.name.as_str(), &place.topic, &place.partition.to_string()];
+            out.sample("millstream_lookup_table_lag_records", &labels, *lag as f64);
         }
     }
 }

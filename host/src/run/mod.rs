@@ -31,7 +31,7 @@ pub use states::merging_groups;
 pub use swap::{
     COMPONENT_BYTES_MAX, Component, Origin, SwapCounts, SwapError, SwapEvent, SwapRequest, SwapResult, Swapped, Swapper,
 };
-pub use tables::load_file_tables;
+pub use tables::{check_table_topics, load_file_tables};
 
 use self::janitor::Janitor;
 use self::states::Merges;
@@ -66,7 +66,7 @@ pub fn run(config: &Config, options: &RunOptions) -> Result<Report, RunError> {
     drains::check(config)?;
     let cluster = cluster::prepare(config)?;
     sight.see_cluster(&cluster);
-    let keepers = tables::start(config, prepared.tables())?;
+    let keepers = tables::start(config, prepared.tables(), &options.stop)?;
     let direct = drains::is_direct(config);
     let workers = workers::start(config, swapper.chains(), &cluster, &options.stop, (started, &sight))?;
     let mut merges = Merges::start(config, (&swapper, &prepared), &cluster, (started, &sight))?;

@@ -470,7 +470,8 @@ fn table_status(table: &DrainReadings) -> Value {
 fn lookup_table_status(table: &TableReading) -> Value {
     json!({
         "name": table.name, "rows": table.rows, "memory_bytes": table.bytes, "hits": table.hits, "misses": table.misses,
-        "loads": table.loads, "failures": table.failures, "bad_rows": table.bad_rows, "why_stale": table.trouble,
+        "loads": table.loads, "failures": table.failures, "bad_rows": table.bad_rows, "changes": table.changes,
+        "lag_records": table.lags.iter().map(|(_, lag)| lag).sum::<u64>(), "why_stale": table.trouble,
     })
 }
 

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::{Row, Snapshot, TableColumn};
+use crate::record::Place;
 
 /// A table that is kept current while others read it.
 #[derive(Debug)]
@@ -18,6 +19,8 @@ pub struct Table {
     counts: Counts,
     /// Why the table is not kept current, where it is not.
     trouble: Mutex<Option<String>>,
+    /// How far it is behind its topic.
+    lags: Mutex<Vec<(Place, u64)>>,
 }
 
 #[derive(Debug, Default)]
@@ -27,6 +30,7 @@ struct Counts {
     loads: AtomicU64,
     failures: AtomicU64,
     bad_rows: AtomicU64,
+    changes: AtomicU64,
 }
 
 /// What can be told of a table at one moment.
@@ -48,8 +52,12 @@ pub struct TableReading {
     pub failures: u64,
     /// Rows that could not be read and were left out.
     pub bad_rows: u64,
+    /// Rows that were set or deleted since.
+    pub changes: u64,
     /// Why it is not kept current, where it is not.
     pub trouble: Option<String>,
+    /// How many records of its topic are behind what was read, for each partition.
+    pub lags: Vec<(Place, u64)>,
 }
 
 /// One reader's look at a table: the same rows until it is refreshed.
@@ -73,6 +81,7 @@ impl Table {
             empty,
             counts: Counts::default(),
             trouble: Mutex::default(),
+            lags: Mutex::default(),
         }
     }
 
@@ -113,6 +122,16 @@ impl Table {
         self.counts.bad_rows.fetch_add(rows, Ordering::Relaxed);
     }
 
+    /// Notes rows that were set or deleted since the table was read as a whole.
+    pub fn note_changes(&self, rows: u64) {
+        self.counts.changes.fetch_add(rows, Ordering::Relaxed);
+    }
+
+    /// Notes how far the table is behind its topic.
+    pub fn note_lags(&self, lags: Vec<(Place, u64)>) {
+        *lock(&self.lags) = lags;
+    }
+
     /// Notes that the table could not be kept current, and that it is as it was before; true where that is news.
     pub fn note_failure(&self, why: &str) -> bool {
         self.counts.failures.fetch_add(1, Ordering::Relaxed);
@@ -137,7 +156,9 @@ impl Table {
             loads: count(&self.counts.loads),
             failures: count(&self.counts.failures),
             bad_rows: count(&self.counts.bad_rows),
+            changes: count(&self.counts.changes),
             trouble: lock(&self.trouble).clone(),
+            lags: lock(&self.lags).clone(),
         }
     }
 }

@@ -1,16 +1,19 @@
 //! Tables: read as a whole before the first record, and kept current while the pipeline runs.
 
 mod file;
+mod topic;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc;
 use std::thread::JoinHandle;
 
 use crate::config::{BadRows, Config, StageKind, TableConfig, TableSource};
 use crate::table::{Builder, RowReader, Table, TableColumn, Tables};
 
 use super::RunError;
+use super::cluster::connection;
 
 /// How many bad rows of one reading are told one by one.
 const TOLD_ROWS: u64 = 5;
@@ -36,11 +39,25 @@ pub(super) fn make(config: &Config) -> Tables {
 /// Reads the tables that are files, once.
 pub fn load_file_tables(config: &Config, tables: &Tables) -> Result<(), RunError> {
     for (config, table) in used(config, tables) {
-        match &config.source {
-            TableSource::File(file) => file::load(config, file, table).map_err(|why| failed(config, why))?,
+        if let TableSource::File(file) = &config.source {
+            file::load(config, file, table).map_err(|why| failed(config, why))?;
         }
     }
     Ok(())
+}
+
+/// Asks the servers for the topics of tables: for each table what there is, and what is odd about it.
+pub fn check_table_topics(config: &Config, tables: &Tables) -> Result<Vec<(String, String)>, RunError> {
+    let mut found = Vec::new();
+    for (of_config, _) in used(config, tables) {
+        if let TableSource::Kafka(topic) = &of_config.source {
+            let connection = connection(&topic.connection, config);
+            let (partitions, odd) = topic::check(&connection, topic).map_err(|why| failed(of_config, why))?;
+            let odd = odd.map_or(String::new(), |odd| format!("; note: {odd}"));
+            found.push((of_config.name.clone(), format!("topic {} has {partitions} partitions{odd}", topic.topic)));
+        }
+    }
+    Ok(found)
 }
 
 /// Those who keep the tables current.
@@ -50,16 +67,25 @@ pub(super) struct Keepers {
 }
 
 /// Reads all tables, and goes on keeping them current. What can't be mended by waiting raises `stop`.
-pub(super) fn start(config: &Config, tables: &Tables) -> Result<Keepers, RunError> {
+pub(super) fn start(config: &Config, tables: &Tables, stop: &Arc<AtomicBool>) -> Result<Keepers, RunError> {
     let mut keepers = Keepers { threads: Vec::new(), done: Arc::default() };
+    let mut loading = Vec::new();
+    for (of_config, table) in used(config, tables) {
+        if let TableSource::Kafka(topic) = &of_config.source {
+            let connection = connection(&topic.connection, config);
+            let ends = Ends { done: keepers.done.clone(), stop: stop.clone() };
+            let follower = topic::Follower::new(of_config, topic, connection, table, ends);
+            let (tell, told) = mpsc::channel();
+            keepers.spawn(&of_config.name, move || follower.run(&tell))?;
+            loading.push(told);
+        }
+    }
     let mut files = Vec::new();
-    for (config, table) in used(config, tables) {
-        match &config.source {
-            TableSource::File(file) => {
-                // Looked at first: what changes while it is read is read again.
-                files.push(file::Watch::new(config, file, table));
-                file::load(config, file, table).map_err(|why| failed(config, why))?;
-            }
+    for (of_config, table) in used(config, tables) {
+        if let TableSource::File(file) = &of_config.source {
+            // Looked at first: what changes while it is read is read again.
+            files.push(file::Watch::new(of_config, file, table));
+            file::load(of_config, file, table).map_err(|why| failed(of_config, why))?;
         }
     }
     for table in &config.tables {
@@ -74,7 +100,22 @@ pub(super) fn start(config: &Config, tables: &Tables) -> Result<Keepers, RunErro
             Ok(())
         })?;
     }
+    // One that ends before it has read its topic says why, or was told to end.
+    let mut all_read = true;
+    loading.into_iter().for_each(|told| all_read &= told.recv().is_ok());
+    if !all_read {
+        keepers.end()?;
+        return Ok(Keepers { threads: Vec::new(), done: Arc::default() });
+    }
     Ok(keepers)
+}
+
+/// When those who keep tables are to end, and how they end everything.
+struct Ends {
+    /// They are no longer needed.
+    done: Arc<AtomicBool>,
+    /// The run ends; they end it where a table can't be kept current any more.
+    stop: Arc<AtomicBool>,
 }
 
 impl Keepers {
