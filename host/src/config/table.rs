@@ -8,7 +8,7 @@ use super::kafka::{KafkaConnection, read_brokers, read_properties};
 use super::source::{FileFormat, read_max_line};
 use super::units;
 use super::walk::{At, one_of};
-use crate::record::ColumnType;
+use crate::record::{ColumnType, TimestampEncoding};
 
 /// Rows by key, kept in memory for lookups.
 #[derive(Clone, Debug, PartialEq)]
@@ -119,6 +119,7 @@ const TYPES: &[(&str, ColumnType)] = &[
     ("int64", ColumnType::Int64),
     ("float64", ColumnType::Float64),
     ("text", ColumnType::Text),
+    ("timestamp", ColumnType::Timestamp(TimestampEncoding::Rfc3339)),
     ("json", ColumnType::Json),
 ];
 
@@ -351,7 +352,7 @@ dead_letters: {to: {stdout: {}}}
             (
                 "age: int64",
                 "age: integer",
-                "6:20: tables.users.columns.age: expected bool, int64, float64, text or json, found `integer`",
+                "6:20: tables.users.columns.age: expected bool, int64, float64, text, timestamp or json, found `integer`",
             ),
             ("a/b: text", "/age: text", "6:33: tables.users.columns.\"/age\": is the same column as one before it"),
             (

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::TableColumn;
+use crate::record::calendar::parse_rfc3339;
 use crate::record::json::{Extractor, Field, JsonError, Kind, Plan, Pointer, PointerError, Span};
 use crate::record::{ColumnType, OptionalBytes};
 
@@ -105,7 +106,7 @@ impl RowReader {
         for (index, column) in self.columns.iter().enumerate() {
             let span = self.extractor.span(index + 1);
             let good = match self.accepts {
-                Accepts::Json => push_json(&mut self.values, column.ty, span, row),
+                Accepts::Json => push_json(&mut self.values, column.ty, span, row, &mut self.scratch),
                 Accepts::Texts => push_text(&mut self.values, column.ty, span, row, &mut self.scratch),
             };
             if !good {
@@ -179,7 +180,7 @@ pub fn key_text<'a>(json: &'a [u8], scratch: &'a mut Vec<u8>) -> Option<&'a [u8]
 }
 
 /// Appends a value as it is; false where it is not of the type.
-fn push_json(values: &mut OptionalBytes, ty: ColumnType, span: Span, row: &[u8]) -> bool {
+fn push_json(values: &mut OptionalBytes, ty: ColumnType, span: Span, row: &[u8], scratch: &mut Vec<u8>) -> bool {
     if matches!(span.kind, Kind::Missing | Kind::Null) {
         values.push(None);
         return true;
@@ -189,6 +190,7 @@ fn push_json(values: &mut OptionalBytes, ty: ColumnType, span: Span, row: &[u8])
         ColumnType::Int64 => span.int64(row).is_some(),
         ColumnType::Float64 => span.float64(row).is_some(),
         ColumnType::Text => span.is_string(),
+        ColumnType::Timestamp(_) => span.string(row, scratch).and_then(parse_rfc3339).is_some(),
         _ => true,
     };
     if good {
@@ -201,7 +203,7 @@ fn push_json(values: &mut OptionalBytes, ty: ColumnType, span: Span, row: &[u8])
 fn push_text(values: &mut OptionalBytes, ty: ColumnType, span: Span, row: &[u8], scratch: &mut Vec<u8>) -> bool {
     let Some(text) = span.string(row, scratch) else {
         // What is no text was not written by the reader of CSV.
-        return push_json(values, ty, span, row);
+        return push_json(values, ty, span, row, &mut Vec::new());
     };
     if ty == ColumnType::Text {
         values.push(Some(span.bytes(row)));
@@ -211,6 +213,13 @@ fn push_text(values: &mut OptionalBytes, ty: ColumnType, span: Span, row: &[u8],
         values.push(None);
         return true;
     }
+    if let ColumnType::Timestamp(_) = ty {
+        let good = parse_rfc3339(text).is_some();
+        if good {
+            values.push(Some(span.bytes(row)));
+        }
+        return good;
+    }
     // What is within a JSON text may stand between spaces; a value that is kept does not.
     let Ok(value) = Span::of(text) else { return false };
     match ty {
@@ -218,7 +227,7 @@ fn push_text(values: &mut OptionalBytes, ty: ColumnType, span: Span, row: &[u8],
             values.push(Some(value.bytes(text)));
             true
         }
-        _ => value.bytes(text) == text && push_json(values, ty, value, text) && !value.is_null(),
+        _ => value.bytes(text) == text && push_json(values, ty, value, text, &mut Vec::new()) && !value.is_null(),
     }
 }
 
@@ -228,6 +237,7 @@ fn type_name(ty: ColumnType) -> &'static str {
         ColumnType::Int64 => "int64",
         ColumnType::Float64 => "float64",
         ColumnType::Text => "text",
+        ColumnType::Timestamp(_) => "a timestamp (RFC 3339)",
         _ => "json",
     }
 }
