@@ -2,7 +2,8 @@
 //!
 //! Each case runs three times: all records at once, one at a time, and all at once in reverse. A plugin is a function of
 //! the record, so the three agree; where they don't, it keeps something between records, and that is found here rather
-//! than in a re-run after a crash.
+//! than in a re-run after a crash. What windows and deduplication do depends on the order of records by nature, so
+//! pipelines with such a stage are not run in reverse. All windows close behind the last record.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -15,7 +16,7 @@ use crate::config::{
     StageKind, SwapConfig, TableConfig, TableFile, TableKey, TableSource, TableTopic,
 };
 use crate::pipeline::{Flow, Run, Stage};
-use crate::plugin::{Limits, PluginError, Runtime, RuntimeConfig, StageError};
+use crate::plugin::{Emitted, Limits, PluginError, Runtime, RuntimeConfig, StageError};
 use crate::record::Rows;
 use crate::run::{Prepared, RunError, load_file_tables};
 use crate::sink::push_value;
@@ -143,14 +144,18 @@ fn input(case: &Path) -> Option<PathBuf> {
 /// Runs the case in `folder`; with `update`, what comes out is written to its files.
 pub fn run(folder: &Path, update: bool) -> Result<Outcome, GoldenError> {
     let rows = read_input(folder)?;
-    let config = with_tables(folder, config(folder)?);
+    let mut config = with_tables(folder, config(folder)?);
+    // The case's records are one file, so that windows have one level.
+    config.source = SourceConfig::Files(FilesSourceConfig { files: Vec::new(), max_line_bytes: MAX_LINE_BYTES });
     let prepared = Prepared::new(&config)?;
     load_tables(folder, &config, &prepared)?;
     let forth: Vec<usize> = (0..rows.len()).collect();
     let whole = pass(&prepared, &rows, &[&forth])?;
     let single: Vec<&[usize]> = forth.chunks(1).collect();
     let back: Vec<usize> = forth.iter().rev().copied().collect();
-    for (way, cuts) in [("one at a time", single.as_slice()), ("in reverse", &[back.as_slice()])] {
+    let ways = [("one at a time", single.as_slice()), ("in reverse", &[back.as_slice()])];
+    let keeps_states = config.stages.iter().any(|stage| matches!(stage.kind, StageKind::Window(_)));
+    for (way, cuts) in ways.into_iter().take(if keeps_states { 1 } else { 2 }) {
         let other = pass(&prepared, &rows, cuts)?;
         if let Some(text) = differences(&whole, &other) {
             let text = format!(
@@ -303,11 +308,9 @@ fn pass(prepared: &Prepared, rows: &Rows, cuts: &[&[usize]]) -> Result<Files, Go
         stages.iter_mut().for_each(Stage::end_block);
         ran?;
         for row in 0..flow.rows.len() {
-            let mut line = Vec::new();
-            push_value(&mut line, flow.rows.values.get(row));
-            let line = String::from_utf8_lossy(&line).trim_end_matches('\n').to_owned();
             let file = output_file(&pipeline.outputs[usize::from(flow.routes[row])]);
-            lines.push((part.offsets[flow.source_rows[row] as usize], file, line));
+            let offset = part.offsets[flow.source_rows[row] as usize];
+            lines.push((offset, file, line(flow.rows.values.get(row))));
         }
         for dead in run.dead() {
             let offset = part.offsets[dead.source_row as usize];
@@ -322,12 +325,30 @@ fn pass(prepared: &Prepared, rows: &Rows, cuts: &[&[usize]]) -> Result<Files, Go
             lines.push((offset, REJECTED.to_owned(), format!("{{{}}}", members.join(", "))));
         }
     }
+    let position = rows.offsets.last().map_or(0, |last| last + 1);
+    for (index, stage) in stages.iter_mut().enumerate() {
+        let Some(window) = stage.window() else { continue };
+        let mut emitted = Emitted::default();
+        window.close_all(position, &mut emitted)?;
+        for row in 0..emitted.len() {
+            let output = pipeline.stages[index].outputs[emitted.output[row] as usize];
+            lines.push((position, output_file(&pipeline.outputs[usize::from(output)]), line(emitted.values.get(row))));
+        }
+        stage.end_block();
+    }
     // Stable: what one record became stays in the order in which it was made.
     lines.sort_by_key(|line| line.0);
     let mut files: Files = pipeline.outputs.iter().map(|name| (output_file(name), Vec::new())).collect();
     files.insert(REJECTED.to_owned(), Vec::new());
     lines.into_iter().for_each(|(_, file, line)| files.entry(file).or_default().push(line));
     Ok(files)
+}
+
+/// A record's value as a line of a case.
+fn line(value: Option<&[u8]>) -> String {
+    let mut line = Vec::new();
+    push_value(&mut line, value);
+    String::from_utf8_lossy(&line).trim_end_matches('\n').to_owned()
 }
 
 const REJECTED: &str = "rejected.ndjson";
