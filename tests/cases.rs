@@ -10,7 +10,7 @@ use std::process::Command;
 fn every_golden_case_holds() {
     let plugins = Path::new(env!("CARGO_TARGET_TMPDIR")).join("cases");
     std::fs::create_dir_all(&plugins).expect("a folder");
-    for name in ["validate", "upcast", "enrich", "insurance-events", "insurance-users"] {
+    for name in ["validate", "upcast", "enrich", "insurance-events", "insurance-users", "sessions"] {
         std::fs::write(plugins.join(name).with_extension("wasm"), guests::guest(name)).expect("a file");
     }
     let output = Command::new(env!("CARGO_BIN_EXE_millstream"))

@@ -1,4 +1,5 @@
--- Users of the insurance comparison site, from the topic `insurance.users`.
+-- Users of the insurance comparison site, from the topic `insurance.users`: for questions about users. The events carry what
+-- the users' file said of theirs when they came (002_events.sql), so that nothing is joined here.
 --
 -- How these files are read: see the first lines of sql/clickstream/001_events.sql, and docs/clickhouse-sql.md.
 

@@ -98,7 +98,21 @@ pub(crate) fn joined(users: &[User], events: &[Event]) -> String {
 /// Asks for the events with their users.
 pub(crate) const JOINED: &str = "SELECT toString(event_id) AS id, user_id, toString(session_id), event_type, channel, premium_amount, \
     toUnixTimestamp64Milli(event_time), age, gender, city, device_type, toUnixTimestamp64Milli(registered_at) \
-    FROM $.processed_events_storage ORDER BY id";
+    FROM $.processed_events_storage FINAL ORDER BY id";
+
+/// The last row of each user.
+pub(crate) fn last(users: &[User]) -> String {
+    let users: BTreeMap<u16, &User> = users.iter().map(|user| (user.id, user)).collect();
+    let line = |user: &&User| {
+        let User { id, age, gender, city, device, registered_ms } = user;
+        format!("{id}\t{age}\t{gender}\t{city}\t{device}\t{registered_ms}\n")
+    };
+    users.values().map(line).collect()
+}
+
+/// Asks for the users.
+pub(crate) const USERS: &str = "SELECT user_id, age, gender, city, device_type, toUnixTimestamp64Milli(registered_at) \
+    FROM $.users FINAL ORDER BY user_id";
 
 #[derive(Default)]
 struct Day<'a> {
@@ -144,7 +158,8 @@ fn per_day(events: &[Event]) -> String {
 const PER_DAY: &str = "SELECT toInt32(event_date) AS day, events, unique_users, sessions, purchases, revenue \
     FROM $.daily_aggregate_metrics ORDER BY day";
 
-fn per_session(events: &[Event]) -> String {
+/// What each session came to; each event once.
+pub(crate) fn sessions(events: &[Event]) -> String {
     let mut sessions: BTreeMap<&str, Vec<&Event>> = BTreeMap::new();
     events.iter().for_each(|event| sessions.entry(&event.session).or_default().push(event));
     let mut out = String::new();
@@ -153,18 +168,16 @@ fn per_session(events: &[Event]) -> String {
         let mut windows: Vec<Vec<&Event>> = Vec::new();
         for event in events {
             match windows.last_mut() {
-                Some(last) if event.time_ms - last[last.len() - 1].time_ms <= HALF_HOUR_MS => last.push(event),
+                Some(last) if event.time_ms - last[last.len() - 1].time_ms < HALF_HOUR_MS => last.push(event),
                 _ => windows.push(vec![event]),
             }
         }
-        for (number, window) in windows.iter().enumerate() {
+        for window in windows {
             let (first, last) = (window[0], window[window.len() - 1]);
             let kinds: Vec<&str> = window.iter().map(|event| event.kind.as_str()).collect();
-            let (bought, revenue) =
-                (kinds.contains(&"purchase"), window.iter().map(|event| event.premium).sum::<u32>());
             let _ = writeln!(
                 out,
-                "{session}\t{number}\t{}\t{}\t{}\t{}\t{}\t{}\t{}\t{}\t{revenue}",
+                "{session}\t{}\t{}\t{}\t{}\t{}\t{}\t{}\t{}",
                 first.user,
                 first.time_ms,
                 last.time_ms,
@@ -172,44 +185,48 @@ fn per_session(events: &[Event]) -> String {
                 window.len(),
                 kinds.join(","),
                 first.channel,
-                u8::from(bought),
+                u8::from(kinds.contains(&"purchase")),
             );
         }
     }
     out
 }
 
-const PER_SESSION: &str = "SELECT toString(session_id) AS id, window_number, user_id, \
+/// Asks for the sessions.
+pub(crate) const SESSIONS: &str = "SELECT toString(session_id) AS id, user_id, \
     toUnixTimestamp64Milli(session_start), toUnixTimestamp64Milli(session_end), round(duration_s * 1000), events, \
-    arrayStringConcat(event_sequence, ','), first_touch, toUInt8(has_purchase), revenue \
-    FROM $.session_metrics ORDER BY id, window_number";
+    arrayStringConcat(event_sequence, ','), first_touch, toUInt8(has_purchase) \
+    FROM $.session_metrics ORDER BY id, session_start";
 
-/// Each view's question, with `$` for the database, and its answer for these users and events, the last of each id.
+/// The question for each view and table, with `$` for the database, and its answer for these users and events, the last of
+/// each id.
 pub(crate) fn views(users: &[User], distinct: &[Event]) -> [(&'static str, String); 4] {
     [
+        (USERS, last(users)),
         (JOINED, joined(users, distinct)),
         (PER_TYPE, per_type(distinct)),
         (PER_DAY, per_day(distinct)),
-        (PER_SESSION, per_session(distinct)),
     ]
 }
 
 /// The share that the events' table takes of one with naive types, which is made beside it; printed. `sql` asks the server,
 /// with `$` for the database.
 pub(crate) fn storage_share(sql: impl Fn(&str) -> String) -> f64 {
-    sql("OPTIMIZE TABLE $.processed_events FINAL");
+    sql("OPTIMIZE TABLE $.processed_events_storage FINAL");
     sql("CREATE TABLE $.naive (event_id String, user_id Nullable(Int64), session_id String, event_type String, \
-         channel String, premium_amount Nullable(Float64), event_time String) ENGINE = MergeTree ORDER BY event_id");
+         channel String, premium_amount Nullable(Float64), event_time String, age Nullable(Int64), gender String, \
+         city String, device_type String, registered_at String) ENGINE = MergeTree ORDER BY event_id");
     sql("INSERT INTO $.naive SELECT toString(event_id), user_id, toString(session_id), event_type, channel, \
-         nullIf(premium_amount, 0), toString(event_time) FROM $.processed_events FINAL");
+         nullIf(premium_amount, 0), toString(event_time), nullIf(age, 0), gender, city, device_type, \
+         toString(registered_at) FROM $.processed_events_storage FINAL");
     sql("OPTIMIZE TABLE $.naive FINAL");
     let size = |table: &str, what: &str| -> f64 {
         let parts = "FROM system.parts WHERE active AND database = '$' AND table = ";
         sql(&format!("SELECT sum({what}) {parts}'{table}'")).parse().expect("a number")
     };
     let bytes = "data_compressed_bytes + secondary_indices_compressed_bytes";
-    let (ours, naive) = (size("processed_events", bytes), size("naive", bytes));
-    let raw = size("processed_events", "data_uncompressed_bytes") / size("naive", "data_uncompressed_bytes");
+    let (ours, naive) = (size("processed_events_storage", bytes), size("naive", bytes));
+    let raw = size("processed_events_storage", "data_uncompressed_bytes") / size("naive", "data_uncompressed_bytes");
     eprintln!(
         "events take {ours} bytes of the {naive} of naive types ({:.0} %), {:.0} % before compression",
         ours / naive * 100.0,

@@ -10,7 +10,9 @@ use super::System;
 use crate::harness::process::long;
 use crate::harness::topics;
 use crate::reference::compare;
-use crate::reference::insurance::{Event, User, distinct, event, fields, storage_share, user, views};
+use crate::reference::insurance::{
+    Event, SESSIONS, User, distinct, event, fields, sessions, storage_share, user, views,
+};
 
 const KINDS: [&str; 7] = ["signup", "login", "search", "quote_view", "quote_compare", "checkout", "purchase"];
 
@@ -56,6 +58,19 @@ impl Files {
     }
 }
 
+/// Appends a session that falls silent, once for a millisecond too long; says how many events it has.
+fn add_silences(system: &System) -> usize {
+    let times = ["10:00:00.000", "10:29:59.999", "10:59:59.999", "11:00:59.999"];
+    let path = system.folder.join("user_events.csv");
+    let mut file = std::fs::read(&path).expect("a file");
+    for (at, time) in times.iter().enumerate() {
+        let (id, session) = ("018cc252-21b2-71a9-bc46-00000000000", "8ff75d0c-43ea-47c1-92e4-8267b379e700");
+        file.extend(format!("{id}{at},1,{session},search,email,,2025-12-31T{time}Z\n").bytes());
+    }
+    std::fs::write(&path, file).expect("a file");
+    times.len()
+}
+
 /// The lines of a file below its header.
 fn lines(system: &System, name: &str) -> Vec<Vec<u8>> {
     let file = std::fs::read(system.folder.join(name)).expect("a file");
@@ -95,10 +110,12 @@ fn fault_of_event(row: &[String]) -> Option<&'static str> {
 #[test]
 fn insurance_tables_are_what_the_files_say_through_a_kill() {
     let count = if long() { 500_000 } else { 20_000 };
-    let system = System::new("insurance", "insurance_analytics", &["insurance-events", "insurance-users"]);
+    let plugins = ["insurance-events", "insurance-users", "sessions"];
+    let mut system = System::new("insurance", "insurance_analytics", &plugins);
     let shares = ["--duplicates-per-million", "50000", "--malformed-per-million", "20000"];
     let out = ["--out", &system.folder.display().to_string(), "--events", &count.to_string()];
     system.finish("generate", &[&["generate", "insurance"], out.as_slice(), shares.as_slice()].concat());
+    let count = count + add_silences(&system);
 
     let started = Instant::now();
     system.finish("load-users", &["run", &System::shipped("insurance-load-users.yaml")]);
@@ -108,7 +125,7 @@ fn insurance_tables_are_what_the_files_say_through_a_kill() {
     // Before the first block is full or due, so that the kill is in the middle.
     first.await_that("an event", || topics::written(&system.brokers, "insurance.processed_events") > 0);
     first.kill();
-    let rows = system.number("SELECT count() FROM $.processed_events");
+    let rows = system.number("SELECT count() FROM $.processed_events_storage");
     assert!(rows < count, "the kill came after all was done");
     system.finish("second", &["run", &pipeline, "--until-end"]);
     system.finish("users", &["run", &System::shipped("insurance-users.yaml"), "--until-end"]);
@@ -117,7 +134,7 @@ fn insurance_tables_are_what_the_files_say_through_a_kill() {
     let files = Files::read(&system);
     let distinct = distinct(&files.events);
     assert_eq!(distinct.len(), count);
-    assert_eq!(system.number("SELECT count() FROM $.processed_events FINAL"), count);
+    assert_eq!(system.number("SELECT count() FROM $.processed_events_storage FINAL"), count);
     let mut longest = Duration::ZERO;
     for (sql, expected) in views(&files.users, &distinct) {
         let asked = Instant::now();
@@ -126,13 +143,21 @@ fn insurance_tables_are_what_the_files_say_through_a_kill() {
         compare(sql, &found, &expected);
     }
     eprintln!("insurance: the slowest view answers in {longest:.1?}");
-    accounts(&system, &files);
+    // Nothing follows: the sessions that are open are restored, and closed.
+    system.variables.push(("CLOSE_AFTER", "3s".to_owned()));
+    let mut third = system.start("third", &["run", &pipeline]);
+    let expected = sessions(&distinct);
+    third.await_that("sessions", || system.sql(SESSIONS) == expected.trim_end());
+    assert!(third.terminate().success());
+    assert_eq!(system.number("SELECT count() FROM $.session_metrics_raw"), expected.lines().count());
+    eprintln!("insurance: {} sessions", expected.lines().count());
+    accounts(&system, &files, distinct.len());
     let share = storage_share(|sql| system.sql(sql));
     assert!(share < 0.6, "{share}");
 }
 
 /// Every line of the files is a row or a dead letter, at each step.
-fn accounts(system: &System, files: &Files) {
+fn accounts(system: &System, files: &Files, distinct: usize) {
     let [users, events] = ["users.csv", "user_events.csv"].map(|name| lines(system, name).len());
     let dead = |pipelines: [&str; 2]| files.dead_of(pipelines);
     let of_users = dead(["insurance-load-users", "insurance-users"]);
@@ -143,7 +168,7 @@ fn accounts(system: &System, files: &Files) {
         ("insurance.users", users - dead(["insurance-load-users", ""])),
         ("insurance.raw_events", events - dead(["insurance-load-events", ""])),
         ("insurance.processed_users", files.users.len()),
-        ("insurance.processed_events", files.events.len()),
+        ("insurance.processed_events", distinct),
         ("insurance.users_dlq", of_users),
         ("insurance.dlq", of_events),
     ] {
