@@ -7,6 +7,7 @@ use millstream::record::Rows;
 
 use super::{TIMEOUT, now_ms};
 use crate::harness::broker::shared;
+use crate::harness::guests::guest;
 use crate::harness::http::{Answer, address, ask, await_some, get, value};
 use crate::harness::process::{Millstream, folder};
 use crate::harness::topics::{self, Filler};
@@ -28,15 +29,20 @@ impl Windows {
     /// Sessions of users at one level; overlapping windows of countries over two.
     fn start(brokers: &str, name: &str, run: &str) -> Self {
         let folder = folder(&format!("metrics-windows-{run}"));
+        let plugin = folder.join("broken.wasm");
+        std::fs::write(&plugin, guest("hostile-aggregate")).expect("a plugin file");
         let text = format!(
             "pipeline: {name}\nworkers: 1\n\
              source: {{kafka: {{brokers: '{brokers}', topic: {name}-in, start: earliest}}}}\n\
              stages:\n  - name: users\n    window: {{time: {{field: /t, encoding: epoch_ms}}, key: [/user], session: 10m, \
              keyed_topic: true, forward: true, aggregate: {{n: count}}, output: main}}\n  \
              - name: countries\n    window: {{time: {{field: /t, encoding: epoch_ms}}, key: [/country], \
-             hopping: {{size: 20s, every: 10s}}, aggregate: {{n: count}}, output: main}}\n\
+             hopping: {{size: 20s, every: 10s}}, forward: true, aggregate: {{n: count}}, output: main}}\n  \
+             - name: broken\n    window: {{time: {{field: /t, encoding: epoch_ms}}, tumbling: 10s, keyed_topic: true, \
+             aggregate: {{plugin: {}}}, output: main}}\n\
              outputs: {{main: {{discard: }}}}\ndead_letters: {{to: {{discard: }}}}\n\
-             observe: {{listen: '127.0.0.1:0', lag_exporter_names: true}}\nadmin: {{listen: '127.0.0.1:0'}}\n"
+             observe: {{listen: '127.0.0.1:0', lag_exporter_names: true}}\nadmin: {{listen: '127.0.0.1:0'}}\n",
+            plugin.display()
         );
         let file = folder.join("p.yaml");
         std::fs::write(&file, text).expect("a config file");
@@ -61,7 +67,11 @@ impl Windows {
     fn send(&self, times_s: &[i64], base_ms: i64) {
         let mut rows = Rows::default();
         for (i, time_s) in times_s.iter().enumerate() {
-            let text = format!("{{\"t\": {}, \"user\": \"u{i}\", \"country\": \"DE\"}}", base_ms + time_s * 1_000);
+            let t = base_ms + time_s * 1_000;
+            // The first window's row can't be made.
+            let order = if i == 0 { "later finish trap" } else { "" };
+            let text =
+                format!("{{\"t\": {t}, \"user\": \"u{i}\", \"country\": \"DE\", \"number\": 1, \"do\": \"{order}\"}}");
             rows.push(i as i64, now_ms(), Some(b"same"), Some(text.as_bytes()));
         }
         Filler::new(&self.brokers, &format!("{}-in", self.name)).send(rows);
@@ -97,6 +107,7 @@ fn windows_and_restores_are_seen_on_both_levels() {
     windows.send(&[5, 12, 17, 6], base_ms);
     windows.await_value("millstream_window_keys", USERS, 4.0);
     windows.await_value("millstream_late_windows_total", FIRST, 1.0);
+    windows.await_value("millstream_unfinished_windows_total", &["stage=\"broken\""], 1.0);
     let bytes = windows.value("millstream_window_state_bytes", USERS).expect("it is there");
     assert!(bytes > 4.0 * 20.0, "{bytes}");
     let delay = |labels: &[&str]| windows.value("millstream_window_watermark_delay_seconds", labels);

@@ -6,7 +6,7 @@ use millstream::config::{AggregateConfig, Config, Function, StageKind, WindowCon
 use millstream::memory::Chance;
 use millstream::plugin::{AggregateRunner, Limits, Plugin, Runtime, RuntimeConfig, StageInput, StageOutput, Verdict};
 use millstream::record::{Cell, Column, ColumnData, ColumnType};
-use millstream::window::{Aggregate, PluginAggregate, Role, StateRows, WindowPlan, WindowStage};
+use millstream::window::{Aggregate, PluginAggregate, Role, StateRows, WindowPlan, WindowStage, keys_of};
 use serde_json::Value;
 
 use crate::harness::guests::guest;
@@ -158,4 +158,37 @@ fn rough_ride(mut stage: WindowStage, events: &[Event], seed: u64) -> (Vec<Value
         }
     }
     (rows, rejected)
+}
+
+#[test]
+fn what_a_plugins_windows_hold_is_told_and_changes_nothing() {
+    let runtime = Runtime::new(RuntimeConfig::default()).expect("a runtime");
+    let plugin = runtime.load(&guest("tally"), "tally").expect("it is whole");
+    let mut compared = 0;
+    for kind in KINDS {
+        let window = window(kind);
+        let events: Vec<Event> = stream(7).into_iter().filter(|event| event.spent != 13).collect();
+        let (before, after) = events.split_at(100);
+        let (mut asked, mut other) = (with_plugin(&window, &plugin), with_plugin(&window, &plugin));
+        let mut functions = with_functions(&window);
+        for stage in [&mut asked, &mut other, &mut functions] {
+            run(stage, before, 0);
+        }
+        for key in ["a", "b", "c"].into_iter().flat_map(|key| keys_of(key, 1)) {
+            let told = |stage: &mut WindowStage| -> Vec<(i64, i64, bool, Value)> {
+                let held = stage.ask(&key, 100).expect("an answer");
+                assert!(!held.more, "{kind}");
+                let row = |row: Result<Vec<u8>, String>| serde_json::from_slice(&row.expect("a row")).expect("JSON");
+                held.windows.into_iter().map(|of| (of.start_us, of.end_us, of.open, row(of.row))).collect()
+            };
+            let found: Vec<_> = told(&mut asked)
+                .into_iter()
+                .map(|(start, end, open, row)| (start, end, open, without_maker(row)))
+                .collect();
+            compared += found.len();
+            assert_eq!(found, told(&mut functions), "{kind}");
+        }
+        assert_eq!(run(&mut asked, after, 100), run(&mut other, after, 100), "{kind}");
+    }
+    assert!(compared > 10, "{compared}");
 }

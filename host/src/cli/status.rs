@@ -100,11 +100,12 @@ fn describe_windows(level: &Value) -> String {
     let text = |name: &str| level[name].as_str().unwrap_or("-").escape_debug().to_string();
     let delay = level["watermark_delay_seconds"].as_f64().map_or(String::new(), |delay| format!(", {delay:.1} s ago"));
     format!(
-        "  level {}  keys {}  bytes {}  late windows {}  watermark {}{delay}\n",
+        "  level {}  keys {}  bytes {}  late windows {}  unfinished {}  watermark {}{delay}\n",
         text("level"),
         number("keys"),
         number("bytes"),
         number("late_windows"),
+        number("unfinished_windows"),
         text("watermark")
     )
 }
@@ -159,7 +160,7 @@ mod tests {
             "records": {"in": 3, "forwarded": 2, "filtered": 1, "dead_lettered": 0, "emitted": 0, "imbalance": 0},
             "rates": {"in_per_second": 1.5, "out_per_second": 1.0}, "latency_p95_seconds": 0.012,
             "stages": [{"name": "a\u{1b}[31m", "plugin": "x", "version": "1", "digest": "", "in": 3, "windows": [
-                {"level": "1", "keys": 7, "bytes": 900, "late_windows": 0, "watermark": null},
+                {"level": "1", "keys": 7, "bytes": 900, "late_windows": 0, "unfinished_windows": 1, "watermark": null},
                 {"level": "2", "keys": 2, "bytes": 90, "watermark": "2026-11-21T00:00:00Z", "watermark_delay_seconds": 4.25},
             ]}],
             "restoring": {"records_left": 12, "partitions": [{"topic": "t", "partition": 1, "records_left": 12}]},
@@ -175,7 +176,7 @@ mod tests {
         assert!(text.contains("users                rows 5  0.5 MiB  hits -"), "{text}");
         assert!(text.contains("not current: u.csv") && text.contains(" is gone\n"), "{text}");
         assert!(!text.contains('\u{1b}'), "{text}");
-        assert!(text.contains("  level 1  keys 7  bytes 900  late windows 0  watermark -\n"), "{text}");
+        assert!(text.contains("  level 1  keys 7  bytes 900  late windows 0  unfinished 1  watermark -\n"), "{text}");
         assert!(text.contains("watermark 2026-11-21T00:00:00Z, 4.2 s ago\n"), "{text}");
         assert!(text.contains("restore  12 records left, 1 partitions\n"), "{text}");
         assert!(describe(&json!({})).contains("records"));

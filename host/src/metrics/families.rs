@@ -257,6 +257,13 @@ pub static FAMILIES: &[Family] = &[
         "Windows that a committed record came too late for, while others of its windows took it.",
     ),
     row(
+        "millstream_unfinished_windows",
+        Counter,
+        "",
+        LEVEL,
+        "Windows whose rows a plugin could not make; the log says why.",
+    ),
+    row(
         "millstream_window_watermark_delay_seconds",
         Gauge,
         "seconds",

@@ -11,7 +11,7 @@ use crate::metrics::{ClientFigures, Exposition};
 use crate::record::Place;
 use crate::record::calendar::push_rfc3339;
 use crate::window::Role;
-use crate::worker::{PartitionReading, Readings, RestoreReading};
+use crate::worker::{PartitionReading, Readings, RestoreReading, WindowCounts};
 
 use super::states;
 
@@ -23,7 +23,7 @@ struct Holding {
     level: &'static str,
     keys: u64,
     bytes: u64,
-    late_windows: u64,
+    windows: WindowCounts,
     /// The watermark of each partition that has one, in microseconds since 1970 UTC.
     watermarks: Vec<(Place, i64)>,
 }
@@ -49,7 +49,15 @@ impl Holdings {
         let mut stages = Vec::new();
         for (stage, of, window) in states::windows(config) {
             let name = of.name.clone();
-            let empty = Holding { stage, name, level: "1", keys: 0, bytes: 0, late_windows: 0, watermarks: Vec::new() };
+            let empty = Holding {
+                stage,
+                name,
+                level: "1",
+                keys: 0,
+                bytes: 0,
+                windows: WindowCounts::default(),
+                watermarks: Vec::new(),
+            };
             let mut own = empty.clone();
             own.add(first, stage);
             stages.push(own);
@@ -76,7 +84,8 @@ impl Holdings {
         };
         each("millstream_window_keys", |of| of.keys);
         each("millstream_window_state_bytes", |of| of.bytes);
-        each("millstream_late_windows", |of| of.late_windows);
+        each("millstream_late_windows", |of| of.windows.late);
+        each("millstream_unfinished_windows", |of| of.windows.unfinished);
         for of in &self.stages {
             for (place, watermark_us) in &of.watermarks {
                 let labels = [of.name.as_str(), of.level, &place.topic, &place.partition.to_string()];
@@ -104,7 +113,7 @@ impl Holding {
             self.bytes += state.holds.bytes;
             self.watermarks.extend(state.holds.watermark_us.map(|us| (state.place.clone(), us)));
         }
-        self.late_windows += readings.late_windows.get(stage).copied().unwrap_or(0);
+        self.windows.add(readings.windows.get(stage).copied().unwrap_or_default());
         self.watermarks.sort_unstable();
     }
 
@@ -116,7 +125,8 @@ impl Holding {
             String::from_utf8(text).unwrap_or_default()
         };
         json!({
-            "level": self.level, "keys": self.keys, "bytes": self.bytes, "late_windows": self.late_windows,
+            "level": self.level, "keys": self.keys, "bytes": self.bytes, "late_windows": self.windows.late,
+            "unfinished_windows": self.windows.unfinished,
             "watermark": least_us.map(show), "watermark_delay_seconds": least_us.map(|us| delay_seconds(us, now_ms)),
         })
     }

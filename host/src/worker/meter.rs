@@ -46,8 +46,8 @@ pub struct Readings {
     pub partitions: Vec<PartitionReading>,
     /// What each stage that keeps states holds for each of them.
     pub states: Vec<StateReading>,
-    /// Windows of each stage that records came too late for.
-    pub late_windows: Vec<u64>,
+    /// What each stage could not do as it should.
+    pub windows: Vec<WindowCounts>,
     /// The consumer's figures.
     pub consumer: ClientFigures,
     /// The producer's figures.
@@ -75,7 +75,7 @@ impl Readings {
             stages: vec![StageUsage::default(); stages],
             partitions: Vec::new(),
             states: Vec::new(),
-            late_windows: vec![0; stages],
+            windows: vec![WindowCounts::default(); stages],
             consumer: ClientFigures::default(),
             producer: ClientFigures::default(),
             answers: true,
@@ -97,11 +97,28 @@ impl Readings {
         self.stages.iter_mut().zip(&other.stages).for_each(|(own, other)| own.add(other));
         self.partitions.extend_from_slice(&other.partitions);
         self.states.extend_from_slice(&other.states);
-        self.late_windows.iter_mut().zip(&other.late_windows).for_each(|(own, other)| *own += other);
+        self.windows.iter_mut().zip(&other.windows).for_each(|(own, other)| own.add(*other));
         self.consumer.add(&other.consumer);
         self.producer.add(&other.producer);
         self.answers &= other.answers;
         self.last_arrival_ms = self.last_arrival_ms.max(other.last_arrival_ms);
+    }
+}
+
+/// Windows of a stage that are not as they could be.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct WindowCounts {
+    /// Those that records came too late for, while others of their windows took them.
+    pub late: u64,
+    /// Those whose rows a plugin could not make.
+    pub unfinished: u64,
+}
+
+impl WindowCounts {
+    /// Adds another's.
+    pub fn add(&mut self, other: Self) {
+        self.late += other.late;
+        self.unfinished += other.unfinished;
     }
 }
 
@@ -163,9 +180,9 @@ pub(super) struct Meter {
     /// Timestamps of uncommitted records with their number, in runs.
     pending: Vec<(u64, u64)>,
     times: BTreeMap<Place, Times>,
-    /// What the stages of tasks that are gone have used, and the windows that records came too late for.
+    /// What the stages of tasks that are gone have used, and what they could not do.
     closed: Vec<StageUsage>,
-    closed_late: Vec<u64>,
+    closed_windows: Vec<WindowCounts>,
     consumer: ClientTotals,
     producer: ClientTotals,
     census: Option<Census>,
@@ -186,7 +203,7 @@ impl Meter {
             pending: Vec::new(),
             times: BTreeMap::new(),
             closed: vec![StageUsage::default(); stages],
-            closed_late: vec![0; stages],
+            closed_windows: vec![WindowCounts::default(); stages],
             consumer: ClientTotals::default(),
             producer: ClientTotals::default(),
             down: false,
@@ -260,7 +277,7 @@ impl Meter {
     /// Keeps what a task's stages have used that is given up.
     pub(super) fn close(&mut self, place: &Place, task: &Task) {
         add_usage(&mut self.closed, task);
-        add_late(&mut self.closed_late, task);
+        add_windows(&mut self.closed_windows, task);
         self.times.remove(place);
     }
 
@@ -281,11 +298,11 @@ impl Meter {
         answers: bool,
     ) -> Readings {
         let now_ms = now_ms();
-        let (mut stages, mut late_windows) = (self.closed.clone(), self.closed_late.clone());
+        let (mut stages, mut windows) = (self.closed.clone(), self.closed_windows.clone());
         let (mut partitions, mut states) = (Vec::new(), Vec::new());
         for (place, task) in tasks {
             add_usage(&mut stages, task);
-            add_late(&mut late_windows, task);
+            add_windows(&mut windows, task);
             let state = |(stage, holds)| StateReading { stage, place: place.clone(), holds };
             states.extend(task.state_readings().map(state));
             let times = self.times.entry(place.clone()).or_default();
@@ -303,7 +320,7 @@ impl Meter {
             self.copied_ms = now_ms;
         }
         let answers = answers && !self.down;
-        Readings { stages, partitions, states, late_windows, consumer, producer, answers, ..self.readings.clone() }
+        Readings { stages, partitions, states, windows, consumer, producer, answers, ..self.readings.clone() }
     }
 }
 
@@ -313,9 +330,10 @@ fn add_usage(to: &mut [StageUsage], task: &Task) {
     }
 }
 
-fn add_late(to: &mut [u64], task: &Task) {
+fn add_windows(to: &mut [WindowCounts], task: &Task) {
     for (stage, holds) in task.state_readings() {
-        to.iter_mut().skip(stage).take(1).for_each(|late| *late += holds.late_windows);
+        let counts = WindowCounts { late: holds.late_windows, unfinished: holds.unfinished };
+        to.iter_mut().skip(stage).take(1).for_each(|to| to.add(counts));
     }
 }
 

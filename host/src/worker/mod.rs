@@ -27,7 +27,7 @@ use std::time::Instant;
 pub use ask::{AnsweredWindow, StateAnswer};
 pub use chain::{Asker, Chain, ChainEvent, Chains, Note, Watch, WatchLimits, WayBack};
 use meter::Meter;
-pub use meter::{PartitionReading, Readings, StateReading};
+pub use meter::{PartitionReading, Readings, StateReading, WindowCounts};
 pub use policy::CommitPolicy;
 pub use restore::RestoreReading;
 use restore::Restoring;
