@@ -9,5 +9,7 @@ mod harness;
 mod dice;
 #[path = "joins/line.rs"]
 mod line;
+#[path = "joins/plugins.rs"]
+mod plugins;
 #[path = "joins/topics.rs"]
 mod topics;

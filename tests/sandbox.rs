@@ -18,7 +18,7 @@ use millstream::plugin::{
 use millstream::record::{Cell, Column, ColumnData, ColumnType, Op, TimestampEncoding};
 
 /// What each order of `tests/hostile` comes to.
-const HOSTILE: [(&str, FaultKind); 17] = [
+const HOSTILE: [(&str, FaultKind); 18] = [
     ("trap", FaultKind::Trap),
     ("divide", FaultKind::Trap),
     ("wild", FaultKind::Trap),
@@ -36,6 +36,7 @@ const HOSTILE: [(&str, FaultKind); 17] = [
     ("writes", FaultKind::BadOutput),
     ("verdicts", FaultKind::BadOutput),
     ("routes", FaultKind::BadOutput),
+    ("lookup", FaultKind::BadOutput),
 ];
 
 fn hostile() -> Plugin {

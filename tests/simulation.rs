@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use anyhow::{Result, ensure};
 use millstream::memory::{Chance, Faults, MemoryKafka, Visible};
-use millstream::pipeline::{Pipeline, RowLimits, Stage, StageSpec};
+use millstream::pipeline::{Joined, Pipeline, RowLimits, Stage, StageSpec};
 use millstream::plugin::{Limits, Runtime, RuntimeConfig, StageInput, StageOutput, StageRunner};
 use millstream::record::Rows;
 use millstream::record::json::Pointer;
@@ -66,7 +66,7 @@ fn a_plugin_that_gets_no_instance_holds_its_partitions_and_loses_nothing() {
     let mut other = runner().expect("the only instance");
     let spec = StageSpec::new("hostile", other.descriptor(), &["main".into()]).expect("a stage");
     let pipeline = Pipeline::new(vec![spec], vec!["main".into()], &[None]).expect("a pipeline");
-    let stages: StageFactory = Arc::new(move || Ok(vec![Stage::Plugin(Box::new(runner()?))]));
+    let stages: StageFactory = Arc::new(move || Ok(vec![Stage::Plugin(Box::new(runner()?), Joined::default())]));
 
     let input: Vec<Rows> = (0..PARTITIONS).map(|partition| partition_of(1, partition)).collect();
     let kafka = MemoryKafka::new(input, 1, Faults::default());

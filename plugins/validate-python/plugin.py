@@ -58,7 +58,7 @@ class WitWorld(wit_world.WitWorld):
     def describe(self, config: str) -> Descriptor:
         blocked_countries(config)
         reads = [Field("/user_id", ColumnType_Int64(), True), Field("/country", ColumnType_Text(), True)]
-        return Descriptor("validate-python", "0.1.0", reads, [], [], Parts(0), Parts(0), False)
+        return Descriptor("validate-python", "0.1.0", reads, [], [], Parts(0), Parts(0), False, [], [])
 
     def start(self, config: str) -> None:
         global blocked

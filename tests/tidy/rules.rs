@@ -21,7 +21,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("metrics", &[]),
     ("config", &["kafka", "record"]),
     ("kafka", &["config", "metrics", "record"]),
-    ("plugin", &["config", "metrics", "record"]),
+    ("plugin", &["config", "metrics", "record", "table"]),
     ("state", &["record"]),
     ("table", &["config", "record"]),
     ("window", &["config", "memory", "plugin", "record", "state"]),

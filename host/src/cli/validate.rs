@@ -9,7 +9,7 @@ use anyhow::Result;
 
 use super::logs;
 use crate::config::{Config, Delivery, GenerateConfig, SinkConfig, SourceConfig, Start};
-use crate::plugin::Descriptor;
+use crate::plugin::{Descriptor, TableField};
 use crate::run::{ClusterReport, Prepared, check_cluster, check_table_topics, check_tables, feeds, load_file_tables};
 
 /// Checks a pipeline's file, its plugins and that they fit each other; with --connect, the servers too.
@@ -129,7 +129,11 @@ fn stages(config: &Config, prepared: &Prepared) -> String {
         let _ = writeln!(text, "  stage {:<20}{name} {version}, {digest}", stage.name);
         let reads = descriptor.reads.iter().map(|read| read.path.as_str()).collect::<Vec<_>>();
         let writes = descriptor.writes.iter().map(|write| write.path.as_str()).collect::<Vec<_>>();
-        for (verb, paths) in [("reads", reads), ("writes", writes)] {
+        let column = |column: &TableField| format!("{}{}", column.table, column.path);
+        let joined = descriptor.joins.iter().map(|join| &join.column).chain(&descriptor.lookups);
+        let joined: Vec<String> = joined.map(column).collect();
+        let joined = joined.iter().map(String::as_str).collect();
+        for (verb, paths) in [("reads", reads), ("joins", joined), ("writes", writes)] {
             if !paths.is_empty() {
                 let _ = writeln!(text, "    {verb:<7}{}", paths.join(" "));
             }

@@ -142,6 +142,8 @@ pub(super) fn descriptor(name: &str) -> Descriptor {
         raw_reads: Parts::default(),
         raw_writes: Parts::default(),
         tombstones: false,
+        joins: Vec::new(),
+        lookups: Vec::new(),
     }
 }
 

@@ -3,14 +3,15 @@
 use std::sync::Arc;
 
 use super::builtin::{descriptor, read};
+use super::joined::value;
 use crate::config::{JoinConfig, NoMatch, TableConfig};
 use crate::plugin::{Descriptor, Rejection, StageInput, StageOutput, Verdict, WriteField};
 use crate::record::json::push_value;
-use crate::record::{Cell, Column, ColumnData, ColumnType, Op, Written};
+use crate::record::{Cell, Column, ColumnType, Op, Written};
 use crate::table::{Row, Table, View, key_text};
 
 /// The code of a record whose key the table does not have.
-const NO_MATCH: &str = "no_match";
+pub(super) const NO_MATCH: &str = "no_match";
 /// Bytes of a key that a message shows.
 const SHOWN_BYTES: usize = 100;
 
@@ -110,14 +111,6 @@ impl Join {
     }
 }
 
-/// A row's JSON text, where it has a value that is not null.
-fn value(column: &Column, row: usize) -> Option<&[u8]> {
-    match (&column.data, column.cells[row]) {
-        (ColumnData::Packed(packed), Cell::Valid) => Some(packed.get(row)),
-        _ => None,
-    }
-}
-
 /// What the joined cells do to the record: a rejected row's are missing, and nothing is done.
 fn written(column: Column, ty: ColumnType) -> Written {
     let op = |cell: &Cell| match cell {
@@ -129,7 +122,7 @@ fn written(column: Column, ty: ColumnType) -> Written {
 }
 
 /// The beginning of a key, for a message.
-fn shown(key: &[u8]) -> String {
+pub(super) fn shown(key: &[u8]) -> String {
     let text = String::from_utf8_lossy(&key[..key.len().min(SHOWN_BYTES)]);
     format!("{text:?}{}", if key.len() > SHOWN_BYTES { "…" } else { "" })
 }

@@ -7,6 +7,7 @@
 
 mod builtin;
 mod join;
+mod joined;
 mod overlay;
 mod plan;
 mod run;
@@ -15,7 +16,8 @@ mod stage;
 
 pub use builtin::Builtin;
 pub use join::{Join, join_descriptor};
-pub use plan::{Pipeline, PlanError, StageRead, StageSpec};
+pub use joined::Joined;
+pub use plan::{Pipeline, PlanError, StageRead, StageSpec, fits, type_name};
 pub(crate) use run::header_bytes;
 pub use run::{DeadRow, Flow, RowLimits, Run, StageCounts};
 pub use stage::Stage;

@@ -2,11 +2,12 @@
 
 use std::sync::Arc;
 
-use crate::plugin::{Descriptor, Parts};
+use crate::plugin::{Descriptor, JoinField, Parts};
 use crate::record::json::{self, Field, Plan, Pointer};
 use crate::record::{ColumnType, TimestampEncoding};
 
 use super::OutputIndex;
+use super::joined::key_fields;
 
 /// Why a chain of stages cannot run as it is written.
 #[derive(Debug, thiserror::Error)]
@@ -85,8 +86,12 @@ pub struct StageRead {
 pub struct StageSpec {
     /// The stage's name in the configuration.
     pub name: String,
-    /// Fields that are read.
+    /// Fields that are read: those that the stage sees, and behind them those that hold keys of tables.
     pub reads: Vec<StageRead>,
+    /// How many of these the stage sees.
+    pub own_reads: usize,
+    /// Columns of tables that it sees behind them.
+    pub joins: Vec<JoinField>,
     /// Fields that are written.
     pub writes: Vec<Field>,
     /// The pipeline's output for each output that the plugin names.
@@ -114,6 +119,10 @@ impl StageSpec {
             let field = Field { path: path(&read.path)?, ty: read.ty };
             reads.push(StageRead { field, required: read.required });
         }
+        let own_reads = reads.len();
+        for on in key_fields(&descriptor.joins) {
+            reads.push(StageRead { field: Field { path: path(on)?, ty: ColumnType::Json }, required: false });
+        }
         let mut writes = Vec::new();
         for write in &descriptor.writes {
             writes.push(Field { path: path(&write.path)?, ty: write.ty });
@@ -128,6 +137,8 @@ impl StageSpec {
         let spec = Self {
             name: name.to_owned(),
             reads,
+            own_reads,
+            joins: descriptor.joins.clone(),
             writes,
             outputs: descriptor.outputs.iter().map(output).collect::<Result<_, _>>()?,
             raw_reads: descriptor.raw_reads,
@@ -321,7 +332,7 @@ fn check_types(stages: &[StageSpec]) -> Result<(), PlanError> {
 }
 
 /// True when a value written as `written` can be read as `read`.
-fn fits(written: ColumnType, read: ColumnType) -> bool {
+pub fn fits(written: ColumnType, read: ColumnType) -> bool {
     let kind = |ty| match ty {
         ColumnType::Bool => Some(0),
         ColumnType::Int64 | ColumnType::Float64 => Some(1),
@@ -337,7 +348,7 @@ fn fits(written: ColumnType, read: ColumnType) -> bool {
 }
 
 /// The name of a type in messages.
-pub(super) fn type_name(ty: ColumnType) -> &'static str {
+pub fn type_name(ty: ColumnType) -> &'static str {
     match ty {
         ColumnType::Bool => "bool",
         ColumnType::Int64 => "int64",

@@ -2,10 +2,12 @@
 
 use std::borrow::Cow;
 
-use crate::plugin::{MAIN_OUTPUT, SAME_ROUTE, StageError, StageInput, StageOutput, Verdict};
+use crate::plugin::{MAIN_OUTPUT, SAME_ROUTE, StageError, StageInput, StageOutput, TableField, Verdict};
 use crate::record::json::{Extractor, Sites, Splicer};
 use crate::record::{Cell, Column, Headers, Op, OptionalBytes, Rows, SOURCE_ERROR_HEADER, Written};
 
+use super::join::{NO_MATCH, shown};
+use super::joined::value;
 use super::overlay::{
     copy_headers, for_each_row, gather_bytes, gather_headers, merge, overlay, overlay_bytes, push_key,
 };
@@ -19,6 +21,8 @@ pub(super) struct SegmentRun {
     json: Option<(Extractor, Splicer)>,
     sites: Sites,
     columns: Vec<Column>,
+    /// What the current stage joins, by dense row.
+    joined: Vec<Column>,
     /// Row of the segment's input for each dense row.
     input_rows: Vec<u32>,
     source_rows: Vec<u32>,
@@ -69,6 +73,11 @@ impl SegmentRun {
         self.parse(segment, input, from, first_stage, side);
         for plan in &segment.stages {
             let spec = &pipeline.stages[plan.index];
+            self.joined.clear();
+            if let Some(joined) = stages[plan.index].joined().filter(|_| !spec.joins.is_empty()) {
+                let reads: Vec<&Column> = plan.reads.iter().map(|&slot| &self.columns[slot]).collect();
+                joined.look_up(&reads, &self.alive, &mut self.joined);
+            }
             self.admit(spec, plan, side);
             if !self.call_rows.is_empty() {
                 self.call(spec, plan, &mut stages[plan.index], input)?;
@@ -149,24 +158,51 @@ impl SegmentRun {
                 let cell = self.columns[plan.reads[i]].cells[row];
                 field_fault(cell, spec.reads[i].required).map(|code| (i, cell, code))
             });
-            let Some((read, cell, code)) = fault else {
+            let unjoined = || self.unjoined(spec, plan, row);
+            let Some((code, detail)) =
+                fault.map(|(read, cell, code)| (code, wrong_field(spec, read, cell))).or_else(unjoined)
+            else {
                 self.call_rows.push(row as u32);
                 continue;
             };
             self.alive[row] = false;
             counts.dead_lettered += 1;
-            let field = &spec.reads[read].field;
-            let detail = format!("field `{}`: expected {}, found {}", field.path, type_name(field.ty), found(cell));
             let (source_row, code) = (self.source_rows[row], Cow::Borrowed(code));
             side.dead.push(DeadRow { source_row, stage: plan.index, code, detail });
         }
+    }
+
+    /// Why a row lacks what the stage joins, where it does.
+    fn unjoined(&self, spec: &StageSpec, plan: &StagePlan, row: usize) -> Option<(&'static str, String)> {
+        let mut joins = spec.joins.iter().zip(&self.joined);
+        let (join, cell, code) = joins.find_map(|(join, column)| {
+            let cell = column.cells[row];
+            Some((join, cell, field_fault(cell, join.required)?))
+        })?;
+        let TableField { table, path } = &join.column;
+        let on = spec.reads[spec.own_reads..].iter().position(|read| read.field.path.to_string() == join.on);
+        let key = on.and_then(|on| value(&self.columns[plan.reads[spec.own_reads + on]], row));
+        if matches!(key, Some([b'[' | b'{', ..])) {
+            return Some((code, format!("field `{}`: {} is no key", join.on, found(cell))));
+        }
+        if code == "wrong_type" {
+            let (ty, found) = (type_name(join.ty), found(cell));
+            return Some((
+                code,
+                format!("column `{path}` of table `{table}`, by `{}`: expected {ty}, found {found}", join.on),
+            ));
+        }
+        let whose = key.map_or(format!("a record without `{}`", join.on), |key| format!("the key {}", shown(key)));
+        let what = if cell == Cell::Null { format!("`{path}`") } else { "row".to_owned() };
+        Some((NO_MATCH, format!("table `{table}` has no {what} for {whose}")))
     }
 
     /// Hands the admitted rows to the stage.
     fn call(&mut self, spec: &StageSpec, plan: &StagePlan, stage: &mut Stage, input: &Rows) -> Result<(), StageError> {
         let all = self.call_rows.len() == self.alive.len();
         if !all {
-            self.gathered.gather_columns(plan, &self.columns, &self.call_rows);
+            let own = plan.reads[..spec.own_reads].iter().map(|&slot| &self.columns[slot]);
+            self.gathered.gather_columns(own.chain(&self.joined), &self.call_rows);
         }
         let raw = &spec.raw_reads;
         let gathered = &mut self.gathered;
@@ -193,7 +229,7 @@ impl SegmentRun {
             gathered.offsets.extend(rows().map(|(_, input_row)| input.offsets[input_row]));
         }
         let columns: Vec<&Column> = if all {
-            plan.reads.iter().map(|&slot| &self.columns[slot]).collect()
+            plan.reads[..spec.own_reads].iter().map(|&slot| &self.columns[slot]).chain(&self.joined).collect()
         } else {
             gathered.columns.iter().collect()
         };
@@ -393,10 +429,9 @@ impl SegmentRun {
 }
 
 impl Gathered {
-    fn gather_columns(&mut self, plan: &StagePlan, columns: &[Column], rows: &[u32]) {
+    fn gather_columns<'a>(&mut self, columns: impl Iterator<Item = &'a Column>, rows: &[u32]) {
         self.columns.clear();
-        for &slot in &plan.reads {
-            let from = &columns[slot];
+        for from in columns {
             let mut to = Column { cells: Vec::with_capacity(rows.len()), data: from.data.new_like() };
             rows.iter().for_each(|&row| to.push_from(from, row as usize));
             self.columns.push(to);
@@ -421,6 +456,12 @@ fn unreadable(input: &Rows, row: usize) -> Option<String> {
         (name == SOURCE_ERROR_HEADER.as_bytes()).then(reason)
     };
     input.headers.get(row).find_map(reason)
+}
+
+/// What is said of a field that is not as the stage reads it.
+fn wrong_field(spec: &StageSpec, read: usize, cell: Cell) -> String {
+    let field = &spec.reads[read].field;
+    format!("field `{}`: expected {}, found {}", field.path, type_name(field.ty), found(cell))
 }
 
 /// The reason for which a stage can't see a row with this cell, if there is one.

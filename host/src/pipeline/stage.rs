@@ -2,13 +2,14 @@
 
 use crate::plugin::{StageError, StageInput, StageOutput, StageRunner, StageUsage};
 
+use super::Joined;
 use super::builtin::Builtin;
 use crate::window::WindowStage;
 
 /// A stage that is ready to run.
 pub enum Stage {
-    /// A sandboxed plugin.
-    Plugin(Box<StageRunner>),
+    /// A sandboxed plugin, and the columns of tables that are joined for it.
+    Plugin(Box<StageRunner>, Joined),
     /// One of Millstream's own.
     Builtin(Builtin),
     /// One that keeps states.
@@ -19,12 +20,20 @@ impl Stage {
     /// Processes rows and leaves one outcome for each in `out`; `offsets` has one a row where [`Stage::wants_offsets`].
     pub fn run(&mut self, input: &StageInput<'_>, offsets: &[i64], out: &mut StageOutput) -> Result<(), StageError> {
         match self {
-            Self::Plugin(runner) => runner.run(input, out),
+            Self::Plugin(runner, _) => runner.run(input, out),
             Self::Builtin(builtin) => {
                 builtin.run(input, out);
                 Ok(())
             }
             Self::Window(window) => window.run(input, offsets, out),
+        }
+    }
+
+    /// What it joins, where it does.
+    pub(super) fn joined(&mut self) -> Option<&mut Joined> {
+        match self {
+            Self::Plugin(_, joined) => Some(joined),
+            Self::Builtin(_) | Self::Window(_) => None,
         }
     }
 
@@ -37,7 +46,7 @@ impl Stage {
     pub fn window(&mut self) -> Option<&mut WindowStage> {
         match self {
             Self::Window(window) => Some(window),
-            Self::Plugin(_) | Self::Builtin(_) => None,
+            Self::Plugin(..) | Self::Builtin(_) => None,
         }
     }
 
@@ -45,14 +54,14 @@ impl Stage {
     pub fn window_ref(&self) -> Option<&WindowStage> {
         match self {
             Self::Window(window) => Some(window),
-            Self::Plugin(_) | Self::Builtin(_) => None,
+            Self::Plugin(..) | Self::Builtin(_) => None,
         }
     }
 
     /// What it has used so far; none where it is no plugin.
     pub fn usage(&self) -> Option<&StageUsage> {
         match self {
-            Self::Plugin(runner) => Some(runner.usage()),
+            Self::Plugin(runner, _) => Some(runner.usage()),
             Self::Window(window) => window.usage(),
             Self::Builtin(_) => None,
         }
@@ -61,7 +70,7 @@ impl Stage {
     /// Forgets everything that the stage may have kept: what comes next starts as on the first day.
     pub fn end_block(&mut self) {
         match self {
-            Self::Plugin(runner) => runner.end_block(),
+            Self::Plugin(runner, _) => runner.end_block(),
             Self::Window(window) => window.end_block(),
             Self::Builtin(_) => {}
         }
@@ -71,7 +80,7 @@ impl Stage {
 impl std::fmt::Debug for Stage {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
-            Self::Plugin(_) => "Plugin",
+            Self::Plugin(..) => "Plugin",
             Self::Builtin(_) => "Builtin",
             Self::Window(_) => "Window",
         })

@@ -54,6 +54,23 @@ pub(super) struct Field {
     pub(super) required: bool,
 }
 
+#[derive(ComponentType, Lift, Debug)]
+#[component(record)]
+pub(super) struct TableColumn {
+    pub(super) table: String,
+    pub(super) path: String,
+}
+
+#[derive(ComponentType, Lift, Debug)]
+#[component(record)]
+pub(super) struct Joined {
+    pub(super) column: TableColumn,
+    pub(super) on: String,
+    #[component(name = "of-type")]
+    pub(super) of_type: ColumnType,
+    pub(super) required: bool,
+}
+
 flags! {
     Parts {
         #[component(name = "key")]
@@ -80,6 +97,8 @@ pub(super) struct Descriptor {
     #[component(name = "raw-writes")]
     pub(super) raw_writes: Parts,
     pub(super) tombstones: bool,
+    pub(super) joins: Vec<Joined>,
+    pub(super) lookups: Vec<TableColumn>,
 }
 
 #[derive(ComponentType, Lift, Debug)]
@@ -161,7 +180,7 @@ pub(super) struct WindowsIn<'a> {
     pub(super) keys: PackedIn<'a>,
 }
 
-#[derive(ComponentType, Lift, Clone, Debug, Default)]
+#[derive(ComponentType, Lift, Lower, Clone, Debug, Default)]
 #[component(record)]
 pub(super) struct Packed {
     pub(super) ends: Vec<u32>,
@@ -181,7 +200,7 @@ pub(super) enum ColumnData {
     Packed(Packed),
 }
 
-#[derive(ComponentType, Lift, Clone, Debug, Default)]
+#[derive(ComponentType, Lift, Lower, Clone, Debug, Default)]
 #[component(record)]
 pub(super) struct OptionalBytes {
     pub(super) valid: Vec<u8>,

@@ -76,7 +76,7 @@ impl AggregateRunner {
         states: &OptionalBytes,
         out: &mut Folded,
     ) -> Result<(), StageError> {
-        input.check(&self.descriptor.reads, Parts::default())?;
+        input.check(self.descriptor.reads.iter().map(|read| read.ty), Parts::default())?;
         check_groups(input.rows, groups, states)?;
         out.prepare();
         self.states.prepare(states.len());

@@ -14,7 +14,7 @@ use super::engine::{MEMORIES, Shared, TABLES};
 use super::fault::{Fault, cut};
 use super::instance::{Instance, Meter, State};
 use super::log::{LogGate, harmless};
-use super::{AggregateDescriptor, Descriptor, Limits, PluginError, StageError, World, abi, descriptor, wrap};
+use super::{AggregateDescriptor, Descriptor, Limits, PluginError, StageError, World, abi, descriptor, lookup, wrap};
 
 /// Fuel that a call of `host.log` takes from a suspect, whatever it logs.
 const LOG_FUEL: u64 = 1_000;
@@ -336,7 +336,7 @@ fn check_size(component: &Component, memory_bytes: u64) -> Result<(), String> {
     }
 }
 
-/// All that a plugin is given: `host.log`. A suspect's lines were written before it was one, so that it pays and is not
+/// All that a plugin is given: `host.log` and `tables.lookup`. A suspect's lines were written before it was one, so that it pays and is not
 /// heard; but the last error that it logs, such as a panic's message, goes into the reason of its fault.
 fn linker(engine: &Engine, meter: Meter) -> wasmtime::Result<Linker<State>> {
     let mut linker = Linker::new(engine);
@@ -351,6 +351,7 @@ fn linker(engine: &Engine, meter: Meter) -> wasmtime::Result<Linker<State>> {
             Meter::Fuel => keep_last_words(store, level, &line),
         },
     )?;
+    lookup::link(&mut linker, meter)?;
     Ok(linker)
 }
 

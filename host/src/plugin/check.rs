@@ -174,7 +174,7 @@ fn ends(ends: &[u32], count: usize, total: usize) -> Checked {
     rule(last == total, || format!("ends that reach {last} of {total}"))
 }
 
-fn packed(packed: &Packed, rows: usize) -> Checked {
+pub(super) fn packed(packed: &Packed, rows: usize) -> Checked {
     ends(&packed.ends, rows, packed.data.len())
 }
 

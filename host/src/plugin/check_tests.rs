@@ -25,6 +25,8 @@ fn descriptor() -> Descriptor {
         raw_reads: Parts::default(),
         raw_writes: all,
         tombstones: false,
+        joins: Vec::new(),
+        lookups: Vec::new(),
     }
 }
 

@@ -32,6 +32,17 @@ pub struct Descriptor {
     pub raw_writes: Parts,
     /// True where it wants tombstones too.
     pub tombstones: bool,
+    /// Columns of tables that it sees with each batch, behind those of its fields.
+    pub joins: Vec<JoinField>,
+    /// Columns of tables that it looks up itself.
+    pub lookups: Vec<TableField>,
+}
+
+impl Descriptor {
+    /// The types of the columns that it sees: of fields, then of joins.
+    pub fn column_types(&self) -> impl Iterator<Item = ColumnType> {
+        self.reads.iter().map(|read| read.ty).chain(self.joins.iter().map(|join| join.ty))
+    }
 }
 
 /// What an aggregate reads and writes under one configuration, and which states it knows.
@@ -69,6 +80,28 @@ pub struct WriteField {
     pub path: String,
     /// The values' type.
     pub ty: ColumnType,
+}
+
+/// A column of one of the pipeline's tables.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TableField {
+    /// The table's name.
+    pub table: String,
+    /// A JSON Pointer into its rows, whose syntax is not checked here.
+    pub path: String,
+}
+
+/// A column of a table that is joined to each row.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct JoinField {
+    /// The column.
+    pub column: TableField,
+    /// A JSON Pointer to the field that holds the key of the table's row; its syntax is not checked here.
+    pub on: String,
+    /// The values' type.
+    pub ty: ColumnType,
+    /// True where a record without it is rejected before the plugin sees it.
+    pub required: bool,
 }
 
 /// Parts of a record beside its fields.
@@ -124,6 +157,15 @@ pub(super) fn check(described: abi::Descriptor) -> Result<Descriptor, String> {
     }
     described.outputs.iter().try_for_each(|output| check_name("an output's name", output))?;
     check_distinct("outputs", described.outputs.iter().map(String::as_str))?;
+    for (what, count) in [("joins", described.joins.len()), ("lookups", described.lookups.len())] {
+        if count > FIELDS {
+            return Err(format!("it has {count} {what}, and {FIELDS} are the most"));
+        }
+    }
+    let joined = described.joins.iter().map(|join| &join.column);
+    joined.chain(&described.lookups).try_for_each(|column| check_name("a table's name", &column.table))?;
+    let paths = described.joins.iter().flat_map(|join| [&join.column.path, &join.on]);
+    check_paths(paths.chain(described.lookups.iter().map(|column| &column.path)))?;
     Ok(Descriptor {
         name: described.name,
         version: described.version,
@@ -133,6 +175,8 @@ pub(super) fn check(described: abi::Descriptor) -> Result<Descriptor, String> {
         raw_reads: described.raw_reads.into(),
         raw_writes: described.raw_writes.into(),
         tombstones: described.tombstones,
+        joins: described.joins.into_iter().map(JoinField::from).collect(),
+        lookups: described.lookups.into_iter().map(TableField::from).collect(),
     })
 }
 
@@ -182,6 +226,18 @@ impl From<abi::Field> for ReadField {
     }
 }
 
+impl From<abi::TableColumn> for TableField {
+    fn from(column: abi::TableColumn) -> Self {
+        Self { table: column.table, path: column.path }
+    }
+}
+
+impl From<abi::Joined> for JoinField {
+    fn from(join: abi::Joined) -> Self {
+        Self { column: join.column.into(), on: join.on, ty: join.of_type.into(), required: join.required }
+    }
+}
+
 impl From<abi::Field> for WriteField {
     fn from(field: abi::Field) -> Self {
         Self { path: field.path, ty: field.of_type.into() }
@@ -200,8 +256,12 @@ fn check_fields(what: &str, fields: &[abi::Field]) -> Result<(), String> {
     if fields.len() > FIELDS {
         return Err(format!("it {what} {} fields, and {FIELDS} are the most", fields.len()));
     }
-    match fields.iter().find(|field| field.path.len() > PATH_BYTES) {
-        Some(field) => Err(format!("a path that it {what} has {} bytes, above {PATH_BYTES}", field.path.len())),
+    check_paths(fields.iter().map(|field| &field.path))
+}
+
+fn check_paths<'a>(mut paths: impl Iterator<Item = &'a String>) -> Result<(), String> {
+    match paths.find(|path| path.len() > PATH_BYTES) {
+        Some(path) => Err(format!("a path that it declares has {} bytes, above {PATH_BYTES}", path.len())),
         None => Ok(()),
     }
 }
@@ -231,7 +291,14 @@ mod tests {
             raw_reads: abi::Parts::KEY | abi::Parts::TIMESTAMP,
             raw_writes: abi::Parts::default(),
             tombstones: false,
+            joins: vec![join("users", "/city")],
+            lookups: vec![abi::TableColumn { table: "rates".into(), path: "/rate".into() }],
         }
+    }
+
+    fn join(table: &str, path: &str) -> abi::Joined {
+        let column = abi::TableColumn { table: table.into(), path: path.into() };
+        abi::Joined { column, on: "/user_id".into(), of_type: abi::ColumnType::Text, required: true }
     }
 
     #[test]
@@ -243,7 +310,11 @@ mod tests {
 
     #[test]
     fn every_rule_is_kept() {
-        let broken: [fn(&mut abi::Descriptor); 9] = [
+        let broken: [fn(&mut abi::Descriptor); 13] = [
+            |d| d.joins.push(join("Users", "/city")),
+            |d| d.joins.push(join("users", &"x".repeat(1025))),
+            |d| d.joins = (0..257).map(|_| join("users", "/city")).collect(),
+            |d| d.lookups[0].table = String::new(),
             |d| d.name = String::new(),
             |d| d.name = "Upper".into(),
             |d| d.name = "x".repeat(65),

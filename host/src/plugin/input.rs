@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use super::abi::{Batch, ColumnDataIn, ColumnIn, HeadersIn, OptionalBytesIn, PackedIn};
-use super::{Parts, ReadField, StageError};
+use super::{Parts, StageError};
 use crate::record::{Bitmap, Cell, Column, ColumnData, ColumnType, Headers, OptionalBytes, Packed};
 
 /// The rows that a stage runs.
@@ -11,7 +11,8 @@ use crate::record::{Bitmap, Cell, Column, ColumnData, ColumnType, Headers, Optio
 pub struct StageInput<'a> {
     /// Number of rows.
     pub rows: usize,
-    /// One for each field that the descriptor reads, with cells that are `Valid`, `Missing` or `Null` only.
+    /// One for each field that the descriptor reads, and behind them one for each column that it joins, with cells that are
+    /// `Valid`, `Missing` or `Null` only.
     pub columns: &'a [&'a Column],
     /// Keys, if the plugin reads them.
     pub keys: Option<&'a OptionalBytes>,
@@ -25,13 +26,13 @@ pub struct StageInput<'a> {
 
 impl StageInput<'_> {
     /// Refuses what does not fit the descriptor: a mistake of the host's.
-    pub(super) fn check(&self, reads: &[ReadField], wants: Parts) -> Result<(), StageError> {
+    pub(super) fn check(&self, types: impl Iterator<Item = ColumnType>, wants: Parts) -> Result<(), StageError> {
         let bytes = |part: Option<&OptionalBytes>| part.is_some_and(|part| part.len() == self.rows);
         let column = |(column, ty): (&&Column, ColumnType)| {
             column.len() == self.rows && column.data.len() == self.rows && fits(&column.data, ty)
         };
-        let types = reads.iter().map(|read| read.ty);
-        if self.columns.len() != reads.len() || !self.columns.iter().zip(types).all(column) {
+        let types: Vec<ColumnType> = types.collect();
+        if self.columns.len() != types.len() || !self.columns.iter().zip(types).all(column) {
             Err(StageError::Input("columns that are not those of its descriptor"))
         } else if wants.key && !bytes(self.keys) {
             Err(StageError::Input("no key for every row"))

@@ -12,6 +12,7 @@ use super::artefact::{Artefact, Functions};
 use super::engine::{CORE_INSTANCES, MEMORIES, TABLE_ELEMENTS, TABLES, TICK};
 use super::fault::Fault;
 use super::log::LogGate;
+use super::lookup::Lookups;
 use super::{Limits, PluginError, abi};
 
 /// What `describe` and `start` may take, where an interpreter sets itself up.
@@ -34,6 +35,10 @@ pub(super) struct State {
     memory_limit: usize,
     memory_used: usize,
     memory_denied: bool,
+    /// The most bytes that a call may return, and a lookup.
+    pub(super) output_bytes: usize,
+    /// The tables that the call may look into; none where no rows are processed.
+    pub(super) lookups: Option<Arc<Lookups>>,
     /// The last error that the plugin logged in this call, kept where nobody listens.
     pub(super) last_words: Option<String>,
 }
@@ -117,10 +122,19 @@ impl Instance {
         log: Option<Arc<LogGate>>,
     ) -> Result<Self, PluginError> {
         let memory_limit = usize::try_from(limits.memory_bytes).unwrap_or(usize::MAX);
-        let state = State { log, memory_limit, memory_used: 0, memory_denied: false, last_words: None };
+        let output_bytes = usize::try_from(limits.output_bytes).unwrap_or(usize::MAX);
+        let state = State {
+            log,
+            memory_limit,
+            memory_used: 0,
+            memory_denied: false,
+            output_bytes,
+            lookups: None,
+            last_words: None,
+        };
         let mut store = Store::new(&artefact.engine, state);
         store.limiter(|state| state);
-        store.set_hostcall_fuel(usize::try_from(limits.output_bytes).unwrap_or(usize::MAX));
+        store.set_hostcall_fuel(output_bytes);
         arm(&mut store, artefact.meter, START_TIME, START_FUEL);
         let instance = artefact.pre.instantiate(&mut store).map_err(|error| not_alive(name, &error, store.data()))?;
         let mut function = |index: &ComponentExportIndex| func(&instance, &mut store, index, name);
@@ -160,10 +174,18 @@ impl Instance {
         Ok(started)
     }
 
-    /// A call of `process`.
-    pub(super) fn process(&mut self, batch: abi::Batch<'_>, allowed: Allowance) -> Result<abi::Processed, Fault> {
+    /// A call of `process`, which may look into the tables.
+    pub(super) fn process(
+        &mut self,
+        batch: abi::Batch<'_>,
+        lookups: Option<Arc<Lookups>>,
+        allowed: Allowance,
+    ) -> Result<abi::Processed, Fault> {
         let Functions::Transform { process } = self.functions else { return Err(other_world()) };
-        self.metered::<(abi::Batch<'_>,), _>(process, (batch,), allowed)
+        self.store.data_mut().lookups = lookups;
+        let processed = self.metered::<(abi::Batch<'_>,), _>(process, (batch,), allowed);
+        self.store.data_mut().lookups = None;
+        processed
     }
 
     /// A call of `fold`.

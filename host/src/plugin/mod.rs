@@ -36,6 +36,7 @@ mod fold;
 mod input;
 mod instance;
 mod log;
+mod lookup;
 mod output;
 mod runner;
 mod seat;
@@ -46,7 +47,7 @@ mod wrap;
 
 pub use aggregate::AggregateRunner;
 pub use artefact::{Plugin, digest_of};
-pub use descriptor::{AggregateDescriptor, Descriptor, Parts, ReadField, WriteField};
+pub use descriptor::{AggregateDescriptor, Descriptor, JoinField, Parts, ReadField, TableField, WriteField};
 pub use engine::{Runtime, RuntimeConfig, user_cache_dir};
 pub use fold::Folded;
 pub use input::StageInput;
@@ -170,7 +171,7 @@ pub enum PluginError {
     },
     /// It imports what no plugin is given.
     #[error(
-        "plugin `{name}` imports `{import}`, and a plugin is given nothing but `millstream:plugin/host`: no WASI, no \
+        "plugin `{name}` imports `{import}`, and a plugin is given nothing but `millstream:plugin/host` and `/tables`: no WASI, no \
          clock, no random numbers, no files, no network. Build it for wasm32-unknown-unknown, or with its WASI stubbed \
          out"
     )]

@@ -121,6 +121,8 @@ fn descriptor() -> Descriptor {
         raw_reads: Parts::default(),
         raw_writes: all,
         tombstones: false,
+        joins: Vec::new(),
+        lookups: Vec::new(),
     }
 }
 

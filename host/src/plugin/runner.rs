@@ -9,15 +9,19 @@ use super::check::Call;
 use super::fault::{Failure, Fault};
 use super::input::{Scratch, fitting};
 use super::instance::{Allowance, Instance};
+use super::lookup::Lookups;
 use super::seat::Seat;
 use super::usage::StageUsage;
 use super::work::{RUN_BYTES, Work};
 use super::{Descriptor, Limits, PluginError, StageError, StageInput, StageOutput};
+use crate::table::Tables;
 
 /// A plugin, ready to run one stage. It belongs to one worker.
 pub struct StageRunner {
     seat: Seat,
     descriptor: Descriptor,
+    /// The tables that it may look into, where it asks for any.
+    lookups: Option<Arc<Lookups>>,
     scratch: Scratch,
 }
 
@@ -26,7 +30,17 @@ impl StageRunner {
     pub fn new(plugin: Plugin, config_json: &str, limits: Limits) -> Result<Self, PluginError> {
         let descriptor = plugin.describe(config_json, &limits)?;
         let seat = Seat::new(plugin, config_json, limits)?;
-        Ok(Self { seat, descriptor, scratch: Scratch::default() })
+        Ok(Self { seat, descriptor, lookups: None, scratch: Scratch::default() })
+    }
+
+    /// Lets the plugin look up the columns of tables that its descriptor names; fails where there is none of them.
+    pub fn with_tables(mut self, tables: &Tables) -> Result<Self, PluginError> {
+        if !self.descriptor.lookups.is_empty() {
+            let lookups = Lookups::new(&self.descriptor.lookups, tables);
+            let name = self.plugin().name().to_owned();
+            self.lookups = Some(Arc::new(lookups.map_err(|reason| PluginError::Descriptor { name, reason })?));
+        }
+        Ok(self)
     }
 
     /// What the plugin reads and writes.
@@ -66,11 +80,14 @@ impl StageRunner {
     /// fails costs at most two fresh instances a row, a record's fuel for each record that fails, and a sixteenth of that
     /// for each part that does.
     pub fn run(&mut self, input: &StageInput<'_>, out: &mut StageOutput) -> Result<(), StageError> {
-        input.check(&self.descriptor.reads, self.descriptor.raw_reads)?;
+        input.check(self.descriptor.column_types(), self.descriptor.raw_reads)?;
         out.prepare(&self.descriptor);
-        let (descriptor, scratch) = (&self.descriptor, &mut self.scratch);
+        if let Some(lookups) = &mut self.lookups {
+            Arc::make_mut(lookups).refresh();
+        }
+        let (descriptor, lookups, scratch) = (&self.descriptor, self.lookups.as_ref(), &mut self.scratch);
         let tally = {
-            let process = Process { descriptor, input, scratch, out, bytes_left: RUN_BYTES };
+            let process = Process { descriptor, input, lookups, scratch, out, bytes_left: RUN_BYTES };
             self.seat.run(&mut Work::Process(process))?
         };
         out.count(tally);
@@ -82,6 +99,7 @@ impl StageRunner {
 pub(super) struct Process<'a> {
     descriptor: &'a Descriptor,
     input: &'a StageInput<'a>,
+    lookups: Option<&'a Arc<Lookups>>,
     scratch: &'a mut Scratch,
     out: &'a mut StageOutput,
     /// Bytes that the rest of the run may still return.
@@ -105,7 +123,7 @@ impl Process<'_> {
     ) -> Result<(), Failure> {
         let count = rows.len();
         let batch = self.scratch.batch(self.input, self.descriptor.raw_reads, rows);
-        let processed = instance.process(batch, allowed)?;
+        let processed = instance.process(batch, self.lookups.cloned(), allowed)?;
         let call = Call { descriptor: self.descriptor, rows: count };
         call.check(&processed).map_err(Fault::bad_output)?;
         let Some(left) = self.bytes_left.checked_sub(processed.bytes()) else {

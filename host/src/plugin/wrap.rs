@@ -4,8 +4,9 @@ use wasmtime::component::Component;
 
 use super::PluginError;
 
-/// The one interface that a plugin may import, and the one without functions that the contract's types live in.
+/// The interfaces that a plugin may import, and the one without functions that the contract's types live in.
 pub(super) const HOST: &str = "millstream:plugin/host@0.1.0";
+pub(super) const TABLES: &str = "millstream:plugin/tables@0.1.0";
 const TYPES: &str = "millstream:plugin/types@0.1.0";
 
 /// What a file begins with.
@@ -102,10 +103,10 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// Refuses a component that imports anything but our interface.
+/// Refuses a component that imports anything but our interfaces.
 pub(super) fn check_imports(component: &Component, name: &str) -> Result<(), PluginError> {
     for (import, _) in component.component_type().imports(component.engine()) {
-        if import != HOST && import != TYPES {
+        if ![HOST, TABLES, TYPES].contains(&import) {
             return Err(PluginError::Import { name: name.to_owned(), import: import.to_owned() });
         }
     }

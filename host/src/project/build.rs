@@ -9,7 +9,8 @@ use serde_json::Value;
 
 use super::ProjectError;
 use crate::plugin::{
-    AggregateDescriptor, Descriptor, Limits, PluginError, ReadField, Runtime, RuntimeConfig, World, WriteField, wrap,
+    AggregateDescriptor, Descriptor, JoinField, Limits, PluginError, ReadField, Runtime, RuntimeConfig, TableField,
+    World, WriteField, wrap,
 };
 use crate::record::ColumnType;
 
@@ -205,6 +206,13 @@ fn transform_lines(plugin: &Descriptor, out: &mut fmt::Formatter<'_>) -> fmt::Re
         for (part, _) in named.into_iter().filter(|(_, wanted)| *wanted) {
             write!(out, "\n  {verb} the record's {part}")?;
         }
+    }
+    for JoinField { column, on, ty, required } in &plugin.joins {
+        let (TableField { table, path }, optional) = (column, if *required { "" } else { ", optional" });
+        write!(out, "\n  joins  {path} of the table {table}, by {on} ({}{optional})", type_name(*ty))?;
+    }
+    for TableField { table, path } in &plugin.lookups {
+        write!(out, "\n  looks up {path} of the table {table}")?;
     }
     for output in &plugin.outputs {
         write!(out, "\n  output {output}")?;

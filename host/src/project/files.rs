@@ -42,6 +42,7 @@ pub(super) const SDK: &[File] = sdk![
     "src/json.rs",
     "src/lib.rs",
     "src/log.rs",
+    "src/lookup.rs",
     "src/output.rs",
     "src/read.rs",
     "src/reply.rs",

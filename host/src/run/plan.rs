@@ -6,12 +6,13 @@ use std::sync::atomic::AtomicBool;
 use crate::config::{
     AggregateConfig, Config, JoinConfig, PluginConfig, SinkConfig, StageConfig, StageKind, WindowConfig,
 };
-use crate::pipeline::{Builtin, Join, Pipeline, Stage, StageSpec, join_descriptor};
+use crate::pipeline::{Builtin, Join, Joined, Pipeline, Stage, StageSpec, fits, join_descriptor, type_name};
 use crate::plugin::{
-    AggregateRunner, Descriptor, Limits, Plugin, PluginError, Runtime, RuntimeConfig, StageRunner, user_cache_dir,
+    AggregateRunner, Descriptor, Limits, Plugin, PluginError, Runtime, RuntimeConfig, StageRunner, TableField,
+    user_cache_dir,
 };
 use crate::record::json::Pointer;
-use crate::table::{Table, Tables};
+use crate::table::Tables;
 use crate::task::{DeadLetterLabels, Lineage};
 use crate::window::{Aggregate, Functions, PluginAggregate, Role, WindowPlan, WindowStage};
 use crate::worker::{Chain, StageFactory, Watch};
@@ -41,7 +42,7 @@ struct Loaded {
 enum Make {
     Plugin { plugin: Plugin, config_json: String, limits: Limits },
     Builtin(StageKind),
-    Join(JoinConfig, Arc<Table>),
+    Join(JoinConfig),
     Window { plan: Arc<WindowPlan>, aggregate: MakeAggregate },
 }
 
@@ -64,9 +65,9 @@ impl Prepared {
     /// fit each other.
     pub fn new(config: &Config) -> Result<Self, RunError> {
         let runtime = Arc::new(Runtime::new(runtime_config(config)).map_err(|why| plugin_error("", why))?);
-        let tables = Arc::new(tables::make(config));
-        let load = |stage: &StageConfig| Ok(Arc::new(Loaded::new(&runtime, stage, (config, &tables))?));
+        let load = |stage: &StageConfig| Ok(Arc::new(Loaded::new(&runtime, stage, config)?));
         let stages = config.stages.iter().map(load).collect::<Result<Vec<_>, RunError>>()?;
+        let tables = Arc::new(tables::make(config, stages.iter().map(|stage| &stage.descriptor)));
         Self::check(config, stages, (tables, runtime.clone()))
     }
 
@@ -99,6 +100,7 @@ impl Prepared {
         let outputs: Vec<String> = config.outputs.iter().map(|output| output.name.clone()).collect();
         let named = || config.stages.iter().zip(&stages);
         let spec = |(stage, loaded): (&StageConfig, &Arc<Loaded>)| {
+            check_tables(&stage.name, &loaded.descriptor, (config, &tables))?;
             Ok(StageSpec::new(&stage.name, &loaded.descriptor, &outputs)?)
         };
         let specs = named().map(spec).collect::<Result<Vec<_>, RunError>>()?;
@@ -130,8 +132,8 @@ impl Prepared {
 
     /// The same; while `stop` is raised they begin no further call of a plugin, so that one that hangs holds nothing up.
     pub(super) fn factory_until(&self, stop: &Arc<AtomicBool>) -> StageFactory {
-        let (stages, stop) = (self.stages.clone(), stop.clone());
-        Arc::new(move || stages.iter().map(|stage| stage.stage(&stop)).collect())
+        let (stages, tables, stop) = (self.stages.clone(), self.tables.clone(), stop.clone());
+        Arc::new(move || stages.iter().map(|stage| stage.stage(&tables, &stop)).collect())
     }
 
     /// The second level of one of the stages, as workers run it.
@@ -144,11 +146,11 @@ impl Prepared {
         let outputs = self.pipeline.outputs.clone();
         let keys = vec![None; outputs.len()];
         let labels = vec![(name.clone(), loaded.digest.clone())];
-        let (loaded, stop) = (Arc::new(loaded), Arc::default());
+        let (loaded, tables, stop) = (Arc::new(loaded), self.tables.clone(), Arc::default());
         Ok(Chain {
             number: 0,
             pipeline: Arc::new(Pipeline::new(vec![spec], outputs, &keys)?),
-            stages: Arc::new(move || Ok(vec![loaded.stage(&stop)?])),
+            stages: Arc::new(move || Ok(vec![loaded.stage(&tables, &stop)?])),
             labels: Arc::new(DeadLetterLabels { pipeline: config.pipeline.clone(), stages: labels }),
             lineage: None,
             plugins: Arc::default(),
@@ -185,7 +187,7 @@ impl Prepared {
 }
 
 impl Loaded {
-    fn new(runtime: &Runtime, stage: &StageConfig, known: (&Config, &Tables)) -> Result<Self, RunError> {
+    fn new(runtime: &Runtime, stage: &StageConfig, config: &Config) -> Result<Self, RunError> {
         if let StageKind::Plugin(plugin) = &stage.kind {
             return load(runtime, &stage.name, &read(stage, plugin)?, plugin);
         }
@@ -193,10 +195,10 @@ impl Loaded {
             let component = window_plugin(stage).map(|plugin| read(stage, plugin)).transpose()?;
             let component = component.map(|bytes| runtime.load(&bytes, &stage.name)).transpose();
             let component = component.map_err(|why| plugin_error(&stage.name, why))?;
-            return Self::window(&stage.name, window, component, states::role(known.0, window));
+            return Self::window(&stage.name, window, component, states::role(config, window));
         }
         if let StageKind::Join(join) = &stage.kind {
-            return Self::join(join, known);
+            return Self::join(join, config);
         }
         let (_, descriptor) =
             builtin(&stage.kind).map_err(|why| RunError::Setting(format!("stage `{}`: {why}", stage.name)))?;
@@ -244,16 +246,14 @@ impl Loaded {
         }
     }
 
-    fn join(join: &JoinConfig, (config, tables): (&Config, &Tables)) -> Result<Self, RunError> {
-        let of_config = config.tables.iter().find(|table| table.name == join.table);
-        let (Some(of_config), Some(table)) = (of_config, tables.get(&join.table)) else {
-            return Err(RunError::Setting(format!("there is no table `{}`", join.table)));
-        };
-        let make = Make::Join(join.clone(), table.clone());
-        Ok(Self { descriptor: join_descriptor(join, of_config), digest: String::new(), make })
+    fn join(join: &JoinConfig, config: &Config) -> Result<Self, RunError> {
+        let table = config.tables.iter().find(|table| table.name == join.table);
+        let table = table.ok_or_else(|| RunError::Setting(format!("there is no table `{}`", join.table)))?;
+        let make = Make::Join(join.clone());
+        Ok(Self { descriptor: join_descriptor(join, table), digest: String::new(), make })
     }
 
-    fn stage(&self, stop: &Arc<AtomicBool>) -> Result<Stage, PluginError> {
+    fn stage(&self, tables: &Tables, stop: &Arc<AtomicBool>) -> Result<Stage, PluginError> {
         match &self.make {
             Make::Window { plan, aggregate } => {
                 let aggregate = match aggregate {
@@ -267,11 +267,20 @@ impl Loaded {
                 Ok(Stage::Window(Box::new(WindowStage::new(plan.clone(), aggregate))))
             }
             Make::Plugin { plugin, config_json, limits } => {
-                let mut runner = StageRunner::new(plugin.clone(), config_json, limits.clone())?;
+                let runner = StageRunner::new(plugin.clone(), config_json, limits.clone())?;
+                let mut runner = runner.with_tables(tables)?;
                 runner.set_interrupt(stop.clone());
-                Ok(Stage::Plugin(Box::new(runner)))
+                let Descriptor { joins, reads, .. } = runner.descriptor();
+                let name = plugin.name().to_owned();
+                let joined = Joined::new(joins, reads.len(), tables);
+                let joined = joined.map_err(|reason| PluginError::Descriptor { name, reason })?;
+                Ok(Stage::Plugin(Box::new(runner), joined))
             }
-            Make::Join(join, table) => Ok(Stage::Builtin(Builtin::Join(Box::new(Join::new(join, table))))),
+            // The configuration was checked: a join names one of its tables.
+            Make::Join(join) => match tables.get(&join.table) {
+                Some(table) => Ok(Stage::Builtin(Builtin::Join(Box::new(Join::new(join, table))))),
+                None => unreachable!("a checked join has its table"),
+            },
             // It could be made when it was checked.
             Make::Builtin(kind) => match builtin(kind) {
                 Ok((builtin, _)) => Ok(Stage::Builtin(builtin)),
@@ -279,6 +288,36 @@ impl Loaded {
             },
         }
     }
+}
+
+/// Checks that the pipeline has the tables that a plugin joins or looks up, with the columns, in a type that can be read.
+fn check_tables(stage: &str, descriptor: &Descriptor, (config, tables): (&Config, &Tables)) -> Result<(), RunError> {
+    let joins = descriptor.joins.iter().map(|join| (&join.column, Some(join.ty)));
+    let lookups = descriptor.lookups.iter().map(|column| (column, None));
+    for (TableField { table, path }, ty) in joins.chain(lookups) {
+        let fail = |why: String| {
+            Err(RunError::Setting(format!("stage `{stage}` reads `{path}` of the table `{table}`, {why}")))
+        };
+        let of_config = config.tables.iter().find(|known| known.name == *table);
+        let (Some(of_config), Some(kept)) = (of_config, tables.get(table)) else {
+            return fail("which the pipeline does not have: add it under `tables`".to_owned());
+        };
+        if let Err(why) = Pointer::parse(path) {
+            return fail(format!("which is no JSON Pointer: {why}"));
+        }
+        if !kept.columns().iter().any(|column| column.path == *path) {
+            return fail("a column that is not kept in memory, because no stage had it when the run began; name it under the table's `columns`, and begin anew".to_owned());
+        }
+        let is = of_config.column_type(path);
+        if let Some(ty) = ty.filter(|ty| !fits(is, *ty)) {
+            return fail(format!(
+                "as {}, but it holds {}; give it another type under the table's `columns`",
+                type_name(ty),
+                type_name(is)
+            ));
+        }
+    }
+    Ok(())
 }
 
 /// A runtime in which every worker has room for each stage's plugin, its predecessor and its candidate.

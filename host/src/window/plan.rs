@@ -85,6 +85,8 @@ impl WindowPlan {
             raw_reads: Parts { key: raw, value: raw, timestamp: role != Role::Merge, ..Parts::default() },
             raw_writes: Parts::default(),
             tombstones: false,
+            joins: Vec::new(),
+            lookups: Vec::new(),
         };
         let plan = Self {
             spec: WindowSpec::new(config),

@@ -140,6 +140,9 @@ impl AggregateDescriptor {
         const {
             let parts = <A::Event<'static> as ReadRow<'static>>::PARTS.bits();
             assert!(parts == 0, "an aggregate reads fields only, and no key, value, headers or timestamp");
+            let joins = <A::Event<'static> as ReadRow<'static>>::JOINS.len();
+            let lookups = <A::Event<'static> as ReadRow<'static>>::LOOKUPS.len();
+            assert!(joins + lookups == 0, "an aggregate knows no tables; join them in a stage before its window");
             let parts = <A::Row<'static> as WriteRow>::PARTS.bits();
             assert!(parts == 0, "an aggregate writes fields only, and no key, value, headers or timestamp");
         }

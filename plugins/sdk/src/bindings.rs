@@ -31,6 +31,8 @@ pub unsafe fn _export_describe_cabi<T_: Guest>(arg0: *mut u8, arg1: usize) -> *m
                     raw_reads: raw_reads3,
                     raw_writes: raw_writes3,
                     tombstones: tombstones3,
+                    joins: joins3,
+                    lookups: lookups3,
                 } = e;
                 let vec4 = (name3.into_bytes()).into_boxed_slice();
                 let ptr4 = vec4.as_ptr().cast::<u8>();
@@ -245,15 +247,161 @@ pub unsafe fn _export_describe_cabi<T_: Guest>(arg0: *mut u8, arg1: usize) -> *m
                     true => 1,
                     false => 0,
                 }) as u8;
+                let vec24 = joins3;
+                let len24 = vec24.len();
+                let layout24 = _rt::alloc::Layout::from_size_align(
+                        vec24.len() * (7 * ::core::mem::size_of::<*const u8>()),
+                        ::core::mem::size_of::<*const u8>(),
+                    )
+                    .unwrap();
+                let (result24, _cleanup24) = crate::rt::Cleanup::new(layout24);
+                if let Some(cleanup) = _cleanup24 {
+                    cleanup.forget();
+                }
+                for (i, e) in vec24.into_iter().enumerate() {
+                    let base = result24
+                        .add(i * (7 * ::core::mem::size_of::<*const u8>()));
+                    {
+                        let millstream::plugin::types::Joined {
+                            column: column18,
+                            on: on18,
+                            of_type: of_type18,
+                            required: required18,
+                        } = e;
+                        let millstream::plugin::types::TableColumn {
+                            table: table19,
+                            path: path19,
+                        } = column18;
+                        let vec20 = (table19.into_bytes()).into_boxed_slice();
+                        let ptr20 = vec20.as_ptr().cast::<u8>();
+                        let len20 = vec20.len();
+                        ::core::mem::forget(vec20);
+                        *base.add(::core::mem::size_of::<*const u8>()).cast::<usize>() = len20;
+                        *base.add(0).cast::<*mut u8>() = ptr20.cast_mut();
+                        let vec21 = (path19.into_bytes()).into_boxed_slice();
+                        let ptr21 = vec21.as_ptr().cast::<u8>();
+                        let len21 = vec21.len();
+                        ::core::mem::forget(vec21);
+                        *base
+                            .add(3 * ::core::mem::size_of::<*const u8>())
+                            .cast::<usize>() = len21;
+                        *base
+                            .add(2 * ::core::mem::size_of::<*const u8>())
+                            .cast::<*mut u8>() = ptr21.cast_mut();
+                        let vec22 = (on18.into_bytes()).into_boxed_slice();
+                        let ptr22 = vec22.as_ptr().cast::<u8>();
+                        let len22 = vec22.len();
+                        ::core::mem::forget(vec22);
+                        *base
+                            .add(5 * ::core::mem::size_of::<*const u8>())
+                            .cast::<usize>() = len22;
+                        *base
+                            .add(4 * ::core::mem::size_of::<*const u8>())
+                            .cast::<*mut u8>() = ptr22.cast_mut();
+                        use millstream::plugin::types::ColumnType as V23;
+                        match of_type18 {
+                            V23::Boolean => {
+                                *base
+                                    .add(6 * ::core::mem::size_of::<*const u8>())
+                                    .cast::<u8>() = (0i32) as u8;
+                            }
+                            V23::Int64 => {
+                                *base
+                                    .add(6 * ::core::mem::size_of::<*const u8>())
+                                    .cast::<u8>() = (1i32) as u8;
+                            }
+                            V23::Float64 => {
+                                *base
+                                    .add(6 * ::core::mem::size_of::<*const u8>())
+                                    .cast::<u8>() = (2i32) as u8;
+                            }
+                            V23::Text => {
+                                *base
+                                    .add(6 * ::core::mem::size_of::<*const u8>())
+                                    .cast::<u8>() = (3i32) as u8;
+                            }
+                            V23::Bytes => {
+                                *base
+                                    .add(6 * ::core::mem::size_of::<*const u8>())
+                                    .cast::<u8>() = (4i32) as u8;
+                            }
+                            V23::Timestamp(e) => {
+                                *base
+                                    .add(6 * ::core::mem::size_of::<*const u8>())
+                                    .cast::<u8>() = (5i32) as u8;
+                                *base
+                                    .add(1 + 6 * ::core::mem::size_of::<*const u8>())
+                                    .cast::<u8>() = (e.clone() as i32) as u8;
+                            }
+                            V23::Decimal => {
+                                *base
+                                    .add(6 * ::core::mem::size_of::<*const u8>())
+                                    .cast::<u8>() = (6i32) as u8;
+                            }
+                            V23::Json => {
+                                *base
+                                    .add(6 * ::core::mem::size_of::<*const u8>())
+                                    .cast::<u8>() = (7i32) as u8;
+                            }
+                        }
+                        *base
+                            .add(2 + 6 * ::core::mem::size_of::<*const u8>())
+                            .cast::<u8>() = (match required18 {
+                            true => 1,
+                            false => 0,
+                        }) as u8;
+                    }
+                }
+                *ptr2.add(13 * ::core::mem::size_of::<*const u8>()).cast::<usize>() = len24;
+                *ptr2.add(12 * ::core::mem::size_of::<*const u8>()).cast::<*mut u8>() = result24;
+                let vec28 = lookups3;
+                let len28 = vec28.len();
+                let layout28 = _rt::alloc::Layout::from_size_align(
+                        vec28.len() * (4 * ::core::mem::size_of::<*const u8>()),
+                        ::core::mem::size_of::<*const u8>(),
+                    )
+                    .unwrap();
+                let (result28, _cleanup28) = crate::rt::Cleanup::new(layout28);
+                if let Some(cleanup) = _cleanup28 {
+                    cleanup.forget();
+                }
+                for (i, e) in vec28.into_iter().enumerate() {
+                    let base = result28
+                        .add(i * (4 * ::core::mem::size_of::<*const u8>()));
+                    {
+                        let millstream::plugin::types::TableColumn {
+                            table: table25,
+                            path: path25,
+                        } = e;
+                        let vec26 = (table25.into_bytes()).into_boxed_slice();
+                        let ptr26 = vec26.as_ptr().cast::<u8>();
+                        let len26 = vec26.len();
+                        ::core::mem::forget(vec26);
+                        *base.add(::core::mem::size_of::<*const u8>()).cast::<usize>() = len26;
+                        *base.add(0).cast::<*mut u8>() = ptr26.cast_mut();
+                        let vec27 = (path25.into_bytes()).into_boxed_slice();
+                        let ptr27 = vec27.as_ptr().cast::<u8>();
+                        let len27 = vec27.len();
+                        ::core::mem::forget(vec27);
+                        *base
+                            .add(3 * ::core::mem::size_of::<*const u8>())
+                            .cast::<usize>() = len27;
+                        *base
+                            .add(2 * ::core::mem::size_of::<*const u8>())
+                            .cast::<*mut u8>() = ptr27.cast_mut();
+                    }
+                }
+                *ptr2.add(15 * ::core::mem::size_of::<*const u8>()).cast::<usize>() = len28;
+                *ptr2.add(14 * ::core::mem::size_of::<*const u8>()).cast::<*mut u8>() = result28;
             }
             Err(e) => {
                 *ptr2.add(0).cast::<u8>() = (1i32) as u8;
-                let vec18 = (e.into_bytes()).into_boxed_slice();
-                let ptr18 = vec18.as_ptr().cast::<u8>();
-                let len18 = vec18.len();
-                ::core::mem::forget(vec18);
-                *ptr2.add(2 * ::core::mem::size_of::<*const u8>()).cast::<usize>() = len18;
-                *ptr2.add(::core::mem::size_of::<*const u8>()).cast::<*mut u8>() = ptr18
+                let vec29 = (e.into_bytes()).into_boxed_slice();
+                let ptr29 = vec29.as_ptr().cast::<u8>();
+                let len29 = vec29.len();
+                ::core::mem::forget(vec29);
+                *ptr2.add(2 * ::core::mem::size_of::<*const u8>()).cast::<usize>() = len29;
+                *ptr2.add(::core::mem::size_of::<*const u8>()).cast::<*mut u8>() = ptr29
                     .cast_mut();
             }
         };
@@ -350,15 +498,82 @@ pub unsafe fn __post_return_describe<T_: Guest>(arg0: *mut u8) {
                     len19 * (2 * ::core::mem::size_of::<*const u8>()),
                     ::core::mem::size_of::<*const u8>(),
                 );
-            }
-            _ => {
                 let l20 = *arg0
-                    .add(::core::mem::size_of::<*const u8>())
+                    .add(12 * ::core::mem::size_of::<*const u8>())
                     .cast::<*mut u8>();
                 let l21 = *arg0
+                    .add(13 * ::core::mem::size_of::<*const u8>())
+                    .cast::<usize>();
+                let base28 = l20;
+                let len28 = l21;
+                for i in 0..len28 {
+                    let base = base28.add(i * (7 * ::core::mem::size_of::<*const u8>()));
+                    {
+                        let l22 = *base.add(0).cast::<*mut u8>();
+                        let l23 = *base
+                            .add(::core::mem::size_of::<*const u8>())
+                            .cast::<usize>();
+                        _rt::cabi_dealloc(l22, l23, 1);
+                        let l24 = *base
+                            .add(2 * ::core::mem::size_of::<*const u8>())
+                            .cast::<*mut u8>();
+                        let l25 = *base
+                            .add(3 * ::core::mem::size_of::<*const u8>())
+                            .cast::<usize>();
+                        _rt::cabi_dealloc(l24, l25, 1);
+                        let l26 = *base
+                            .add(4 * ::core::mem::size_of::<*const u8>())
+                            .cast::<*mut u8>();
+                        let l27 = *base
+                            .add(5 * ::core::mem::size_of::<*const u8>())
+                            .cast::<usize>();
+                        _rt::cabi_dealloc(l26, l27, 1);
+                    }
+                }
+                _rt::cabi_dealloc(
+                    base28,
+                    len28 * (7 * ::core::mem::size_of::<*const u8>()),
+                    ::core::mem::size_of::<*const u8>(),
+                );
+                let l29 = *arg0
+                    .add(14 * ::core::mem::size_of::<*const u8>())
+                    .cast::<*mut u8>();
+                let l30 = *arg0
+                    .add(15 * ::core::mem::size_of::<*const u8>())
+                    .cast::<usize>();
+                let base35 = l29;
+                let len35 = l30;
+                for i in 0..len35 {
+                    let base = base35.add(i * (4 * ::core::mem::size_of::<*const u8>()));
+                    {
+                        let l31 = *base.add(0).cast::<*mut u8>();
+                        let l32 = *base
+                            .add(::core::mem::size_of::<*const u8>())
+                            .cast::<usize>();
+                        _rt::cabi_dealloc(l31, l32, 1);
+                        let l33 = *base
+                            .add(2 * ::core::mem::size_of::<*const u8>())
+                            .cast::<*mut u8>();
+                        let l34 = *base
+                            .add(3 * ::core::mem::size_of::<*const u8>())
+                            .cast::<usize>();
+                        _rt::cabi_dealloc(l33, l34, 1);
+                    }
+                }
+                _rt::cabi_dealloc(
+                    base35,
+                    len35 * (4 * ::core::mem::size_of::<*const u8>()),
+                    ::core::mem::size_of::<*const u8>(),
+                );
+            }
+            _ => {
+                let l36 = *arg0
+                    .add(::core::mem::size_of::<*const u8>())
+                    .cast::<*mut u8>();
+                let l37 = *arg0
                     .add(2 * ::core::mem::size_of::<*const u8>())
                     .cast::<usize>();
-                _rt::cabi_dealloc(l20, l21, 1);
+                _rt::cabi_dealloc(l36, l37, 1);
             }
         }
     }
@@ -1753,6 +1968,49 @@ pub mod millstream {
                         .finish()
                 }
             }
+            /// A column of a table that the pipeline keeps in memory.
+            #[derive(Clone)]
+            pub struct TableColumn {
+                /// The table's name in the pipeline.
+                pub table: _rt::String,
+                /// A JSON Pointer into the table's rows.
+                pub path: _rt::String,
+            }
+            impl ::core::fmt::Debug for TableColumn {
+                fn fmt(
+                    &self,
+                    f: &mut ::core::fmt::Formatter<'_>,
+                ) -> ::core::fmt::Result {
+                    f.debug_struct("TableColumn")
+                        .field("table", &self.table)
+                        .field("path", &self.path)
+                        .finish()
+                }
+            }
+            /// A column of a table that the host joins to each row.
+            #[derive(Clone)]
+            pub struct Joined {
+                pub column: TableColumn,
+                /// A JSON Pointer to the field that holds the key of the table's row: a text, a number or a boolean, which is found
+                /// by its text.
+                pub on: _rt::String,
+                pub of_type: ColumnType,
+                /// A row for which the table has no row, or one without a value there, is rejected by the host.
+                pub required: bool,
+            }
+            impl ::core::fmt::Debug for Joined {
+                fn fmt(
+                    &self,
+                    f: &mut ::core::fmt::Formatter<'_>,
+                ) -> ::core::fmt::Result {
+                    f.debug_struct("Joined")
+                        .field("column", &self.column)
+                        .field("on", &self.on)
+                        .field("of-type", &self.of_type)
+                        .field("required", &self.required)
+                        .finish()
+                }
+            }
             crate::rt::bitflags! {
                 #[doc = " Parts of the record beside its fields."] #[derive(PartialEq,
                 Eq, PartialOrd, Ord, Hash, Debug, Clone, Copy)] pub struct Parts : u8 {
@@ -1774,6 +2032,10 @@ pub mod millstream {
                 pub raw_writes: Parts,
                 /// Tombstones (null values) pass by the plugin unless it asks for them; then all their fields are missing.
                 pub tombstones: bool,
+                /// Columns of tables that the plugin sees with each batch.
+                pub joins: _rt::Vec<Joined>,
+                /// Columns of tables that it looks up itself.
+                pub lookups: _rt::Vec<TableColumn>,
             }
             impl ::core::fmt::Debug for Descriptor {
                 fn fmt(
@@ -1789,6 +2051,8 @@ pub mod millstream {
                         .field("raw-reads", &self.raw_reads)
                         .field("raw-writes", &self.raw_writes)
                         .field("tombstones", &self.tombstones)
+                        .field("joins", &self.joins)
+                        .field("lookups", &self.lookups)
                         .finish()
                 }
             }
@@ -1894,8 +2158,9 @@ pub mod millstream {
                         .finish()
                 }
             }
-            /// Rows to process. `columns` stand in the order of the descriptor's reads; the parts that were not asked for
-            /// are absent.
+            /// Rows to process. `columns` stand in the order of the descriptor's reads, and behind them in that of its joins, where
+            /// a row is null if the table's row has no value and missing if there is no such row; the parts that were not asked
+            /// for are absent.
             #[derive(Clone)]
             pub struct Batch {
                 pub rows: u32,
@@ -2129,6 +2394,112 @@ pub mod millstream {
                 }
             }
         }
+        /// The tables of the pipeline. All lookups of a batch see the same rows of a table, whatever becomes of it meanwhile.
+        #[allow(dead_code, async_fn_in_trait, unused_imports, clippy::all)]
+        pub mod tables {
+            #[used]
+            #[doc(hidden)]
+            static __FORCE_SECTION_REF: fn() = super::super::super::__link_custom_section_describing_imports;
+            use super::super::super::_rt;
+            pub type OptionalBytes = super::super::super::millstream::plugin::types::OptionalBytes;
+            pub type Packed = super::super::super::millstream::plugin::types::Packed;
+            #[allow(unused_unsafe, clippy::all)]
+            /// The value of a column in the row of each key, as JSON text; null where there is no such row, or no value in it.
+            /// `column` is an index in the descriptor's lookups. At most 65,536 keys at a time, and as many bytes of values as a
+            /// call may return; only while rows are processed.
+            #[allow(async_fn_in_trait)]
+            pub fn lookup(column: u32, keys: &Packed) -> OptionalBytes {
+                unsafe {
+                    #[cfg_attr(target_pointer_width = "64", repr(align(8)))]
+                    #[cfg_attr(target_pointer_width = "32", repr(align(4)))]
+                    struct RetArea(
+                        [::core::mem::MaybeUninit<
+                            u8,
+                        >; 6 * ::core::mem::size_of::<*const u8>()],
+                    );
+                    let mut ret_area = RetArea(
+                        [::core::mem::MaybeUninit::uninit(); 6
+                            * ::core::mem::size_of::<*const u8>()],
+                    );
+                    let super::super::super::millstream::plugin::types::Packed {
+                        ends: ends0,
+                        data: data0,
+                    } = keys;
+                    let vec1 = ends0;
+                    let ptr1 = vec1.as_ptr().cast::<u8>();
+                    let len1 = vec1.len();
+                    let vec2 = data0;
+                    let ptr2 = vec2.as_ptr().cast::<u8>();
+                    let len2 = vec2.len();
+                    let ptr3 = ret_area.0.as_mut_ptr().cast::<u8>();
+                    #[cfg(target_arch = "wasm32")]
+                    #[link(wasm_import_module = "millstream:plugin/tables@0.1.0")]
+                    unsafe extern "C" {
+                        #[link_name = "lookup"]
+                        fn wit_import4(
+                            _: i32,
+                            _: *mut u8,
+                            _: usize,
+                            _: *mut u8,
+                            _: usize,
+                            _: *mut u8,
+                        );
+                    }
+                    #[cfg(not(target_arch = "wasm32"))]
+                    unsafe extern "C" fn wit_import4(
+                        _: i32,
+                        _: *mut u8,
+                        _: usize,
+                        _: *mut u8,
+                        _: usize,
+                        _: *mut u8,
+                    ) {
+                        unreachable!()
+                    }
+                    wit_import4(
+                        _rt::as_i32(&column),
+                        ptr1.cast_mut(),
+                        len1,
+                        ptr2.cast_mut(),
+                        len2,
+                        ptr3,
+                    );
+                    let l5 = *ptr3.add(0).cast::<*mut u8>();
+                    let l6 = *ptr3
+                        .add(::core::mem::size_of::<*const u8>())
+                        .cast::<usize>();
+                    let len7 = l6;
+                    let l8 = *ptr3
+                        .add(2 * ::core::mem::size_of::<*const u8>())
+                        .cast::<*mut u8>();
+                    let l9 = *ptr3
+                        .add(3 * ::core::mem::size_of::<*const u8>())
+                        .cast::<usize>();
+                    let len10 = l9;
+                    let l11 = *ptr3
+                        .add(4 * ::core::mem::size_of::<*const u8>())
+                        .cast::<*mut u8>();
+                    let l12 = *ptr3
+                        .add(5 * ::core::mem::size_of::<*const u8>())
+                        .cast::<usize>();
+                    let len13 = l12;
+                    let result14 = super::super::super::millstream::plugin::types::OptionalBytes {
+                        valid: <_ as From<
+                            _rt::Vec<_>,
+                        >>::from(_rt::Vec::from_raw_parts(l5.cast(), len7, len7)),
+                        bytes: super::super::super::millstream::plugin::types::Packed {
+                            ends: <_ as From<
+                                _rt::Vec<_>,
+                            >>::from(_rt::Vec::from_raw_parts(l8.cast(), len10, len10)),
+                            data: <_ as From<
+                                _rt::Vec<_>,
+                            >>::from(_rt::Vec::from_raw_parts(l11.cast(), len13, len13)),
+                        },
+                    };
+                    result14
+                }
+            }
+        }
     }
 }
 #[rustfmt::skip]
@@ -2136,34 +2507,6 @@ mod _rt {
     #![allow(dead_code, unused_imports, clippy::all)]
     pub use alloc_crate::string::String;
     pub use alloc_crate::vec::Vec;
-    #[cfg(target_arch = "wasm32")]
-    pub fn run_ctors_once() {
-        crate::rt::run_ctors_once();
-    }
-    pub unsafe fn string_lift(bytes: Vec<u8>) -> String {
-        if cfg!(debug_assertions) {
-            String::from_utf8(bytes).unwrap()
-        } else {
-            unsafe { String::from_utf8_unchecked(bytes) }
-        }
-    }
-    pub use alloc_crate::alloc;
-    pub unsafe fn cabi_dealloc(ptr: *mut u8, size: usize, align: usize) {
-        if size == 0 {
-            return;
-        }
-        unsafe {
-            let layout = alloc::Layout::from_size_align_unchecked(size, align);
-            alloc::dealloc(ptr, layout);
-        }
-    }
-    pub unsafe fn invalid_enum_discriminant<T>() -> T {
-        if cfg!(debug_assertions) {
-            panic!("invalid enum discriminant")
-        } else {
-            unsafe { core::hint::unreachable_unchecked() }
-        }
-    }
     pub fn as_i32<T: AsI32>(t: T) -> i32 {
         t.as_i32()
     }
@@ -2223,6 +2566,34 @@ mod _rt {
             self as i32
         }
     }
+    #[cfg(target_arch = "wasm32")]
+    pub fn run_ctors_once() {
+        crate::rt::run_ctors_once();
+    }
+    pub unsafe fn string_lift(bytes: Vec<u8>) -> String {
+        if cfg!(debug_assertions) {
+            String::from_utf8(bytes).unwrap()
+        } else {
+            unsafe { String::from_utf8_unchecked(bytes) }
+        }
+    }
+    pub use alloc_crate::alloc;
+    pub unsafe fn cabi_dealloc(ptr: *mut u8, size: usize, align: usize) {
+        if size == 0 {
+            return;
+        }
+        unsafe {
+            let layout = alloc::Layout::from_size_align_unchecked(size, align);
+            alloc::dealloc(ptr, layout);
+        }
+    }
+    pub unsafe fn invalid_enum_discriminant<T>() -> T {
+        if cfg!(debug_assertions) {
+            panic!("invalid enum discriminant")
+        } else {
+            unsafe { core::hint::unreachable_unchecked() }
+        }
+    }
     extern crate alloc as alloc_crate;
 }
 /// Generates `#[unsafe(no_mangle)]` functions to export the specified type as
@@ -2254,43 +2625,48 @@ macro_rules! __export_transform_impl {
         "wasm32")] #[unsafe (link_section =
         "component-type:wit-bindgen:0.60.0:millstream:plugin@0.1.0:transform:imports and exports")]
         #[doc(hidden)] #[allow(clippy::octal_escapes)] pub static
-        __WIT_BINDGEN_COMPONENT_TYPE : [u8; 1555] = *
+        __WIT_BINDGEN_COMPONENT_TYPE : [u8; 1797] = *
         b"\
-\0asm\x0d\0\x01\0\0\x19\x16wit-component-encoding\x04\0\x07\x93\x0b\x01A\x02\x01\
-A\x12\x01B\x04\x01m\x04\x05debug\x04info\x04warn\x05error\x04\0\x05level\x03\0\0\
+\0asm\x0d\0\x01\0\0\x19\x16wit-component-encoding\x04\0\x07\x85\x0d\x01A\x02\x01\
+A\x16\x01B\x04\x01m\x04\x05debug\x04info\x04warn\x05error\x04\0\x05level\x03\0\0\
 \x01@\x02\x05level\x01\x07messages\x01\0\x04\0\x03log\x01\x02\x03\0\x1cmillstrea\
-m:plugin/host@0.1.0\x05\0\x01B6\x01m\x05\x07rfc3339\x07epoch-s\x08epoch-ms\x08ep\
+m:plugin/host@0.1.0\x05\0\x01B<\x01m\x05\x07rfc3339\x07epoch-s\x08epoch-ms\x08ep\
 och-us\x08epoch-ns\x04\0\x12timestamp-encoding\x03\0\0\x01q\x08\x07boolean\0\0\x05\
 int64\0\0\x07float64\0\0\x04text\0\0\x05bytes\0\0\x09timestamp\x01\x01\0\x07deci\
 mal\0\0\x04json\0\0\x04\0\x0bcolumn-type\x03\0\x02\x01r\x03\x04paths\x07of-type\x03\
-\x08required\x7f\x04\0\x05field\x03\0\x04\x01n\x04\x03key\x05value\x07headers\x09\
-timestamp\x04\0\x05parts\x03\0\x06\x01p\x05\x01ps\x01r\x08\x04names\x07versions\x05\
-reads\x08\x06writes\x08\x07outputs\x09\x09raw-reads\x07\x0araw-writes\x07\x0atom\
-bstones\x7f\x04\0\x0adescriptor\x03\0\x0a\x01py\x01p}\x01r\x02\x04ends\x0c\x04da\
-ta\x0d\x04\0\x06packed\x03\0\x0e\x01px\x01pu\x01q\x04\x08booleans\x01\x0d\0\x06i\
-nt64s\x01\x10\0\x08float64s\x01\x11\0\x06packed\x01\x0f\0\x04\0\x0bcolumn-data\x03\
-\0\x12\x01r\x03\x05valid\x0d\x04null\x0d\x04data\x13\x04\0\x06column\x03\0\x14\x01\
-r\x02\x05valid\x0d\x05bytes\x0f\x04\0\x0eoptional-bytes\x03\0\x16\x01r\x03\x08ro\
-w-ends\x0c\x05names\x0f\x06values\x17\x04\0\x07headers\x03\0\x18\x01p\x15\x01k\x17\
-\x01k\x19\x01k\x10\x01r\x06\x04rowsy\x07columns\x1a\x03key\x1b\x05value\x1b\x07h\
-eaders\x1c\x0dtimestamps-ms\x1d\x04\0\x05batch\x03\0\x1e\x01r\x03\x03rowy\x04cod\
-es\x06details\x04\0\x09rejection\x03\0\x20\x01r\x03\x05fieldy\x03ops\x0d\x04data\
-\x13\x04\0\x05write\x03\0\"\x01r\x02\x03ops\x0d\x05bytes\x0f\x04\0\x09raw-write\x03\
-\0$\x01r\x04\x06output\x0c\x03row\x0c\x04keys\x17\x06values\x17\x04\0\x07emitted\
-\x03\0&\x01p!\x01p#\x01k%\x01k'\x01r\x09\x08verdicts\x0d\x0arejections(\x06write\
-s)\x03key*\x05value*\x07headers\x1c\x0dtimestamps-ms\x1d\x06routes\x0c\x07emitte\
-d+\x04\0\x09processed\x03\0,\x01r\x06\x04names\x07versions\x05reads\x08\x06write\
-s\x08\x0dstate-versiony\x0dmigrates-from\x0c\x04\0\x14aggregate-descriptor\x03\0\
-.\x01r\x02\x06states\x17\x0arejections(\x04\0\x06folded\x03\00\x01r\x03\x09start\
-s-us\x10\x07ends-us\x10\x04keys\x0f\x04\0\x07windows\x03\02\x01r\x01\x06writes)\x04\
-\0\x08finished\x03\04\x03\0\x1dmillstream:plugin/types@0.1.0\x05\x01\x02\x03\0\x01\
-\x0adescriptor\x03\0\x0adescriptor\x03\0\x02\x02\x03\0\x01\x05batch\x03\0\x05bat\
-ch\x03\0\x04\x02\x03\0\x01\x09processed\x03\0\x09processed\x03\0\x06\x01j\x01\x03\
-\x01s\x01@\x01\x06configs\0\x08\x04\0\x08describe\x01\x09\x01j\0\x01s\x01@\x01\x06\
-configs\0\x0a\x04\0\x05start\x01\x0b\x01@\x01\x04rows\x05\0\x07\x04\0\x07process\
-\x01\x0c\x04\0!millstream:plugin/transform@0.1.0\x04\0\x0b\x0f\x01\0\x09transfor\
-m\x03\0\0\0G\x09producers\x01\x0cprocessed-by\x02\x0dwit-component\x070.254.2\x10\
-wit-bindgen-rust\x060.60.0";
+\x08required\x7f\x04\0\x05field\x03\0\x04\x01r\x02\x05tables\x04paths\x04\0\x0ct\
+able-column\x03\0\x06\x01r\x04\x06column\x07\x02ons\x07of-type\x03\x08required\x7f\
+\x04\0\x06joined\x03\0\x08\x01n\x04\x03key\x05value\x07headers\x09timestamp\x04\0\
+\x05parts\x03\0\x0a\x01p\x05\x01ps\x01p\x09\x01p\x07\x01r\x0a\x04names\x07versio\
+ns\x05reads\x0c\x06writes\x0c\x07outputs\x0d\x09raw-reads\x0b\x0araw-writes\x0b\x0a\
+tombstones\x7f\x05joins\x0e\x07lookups\x0f\x04\0\x0adescriptor\x03\0\x10\x01py\x01\
+p}\x01r\x02\x04ends\x12\x04data\x13\x04\0\x06packed\x03\0\x14\x01px\x01pu\x01q\x04\
+\x08booleans\x01\x13\0\x06int64s\x01\x16\0\x08float64s\x01\x17\0\x06packed\x01\x15\
+\0\x04\0\x0bcolumn-data\x03\0\x18\x01r\x03\x05valid\x13\x04null\x13\x04data\x19\x04\
+\0\x06column\x03\0\x1a\x01r\x02\x05valid\x13\x05bytes\x15\x04\0\x0eoptional-byte\
+s\x03\0\x1c\x01r\x03\x08row-ends\x12\x05names\x15\x06values\x1d\x04\0\x07headers\
+\x03\0\x1e\x01p\x1b\x01k\x1d\x01k\x1f\x01k\x16\x01r\x06\x04rowsy\x07columns\x20\x03\
+key!\x05value!\x07headers\"\x0dtimestamps-ms#\x04\0\x05batch\x03\0$\x01r\x03\x03\
+rowy\x04codes\x06details\x04\0\x09rejection\x03\0&\x01r\x03\x05fieldy\x03ops\x13\
+\x04data\x19\x04\0\x05write\x03\0(\x01r\x02\x03ops\x13\x05bytes\x15\x04\0\x09raw\
+-write\x03\0*\x01r\x04\x06output\x12\x03row\x12\x04keys\x1d\x06values\x1d\x04\0\x07\
+emitted\x03\0,\x01p'\x01p)\x01k+\x01k-\x01r\x09\x08verdicts\x13\x0arejections.\x06\
+writes/\x03key0\x05value0\x07headers\"\x0dtimestamps-ms#\x06routes\x12\x07emitte\
+d1\x04\0\x09processed\x03\02\x01r\x06\x04names\x07versions\x05reads\x0c\x06write\
+s\x0c\x0dstate-versiony\x0dmigrates-from\x12\x04\0\x14aggregate-descriptor\x03\0\
+4\x01r\x02\x06states\x1d\x0arejections.\x04\0\x06folded\x03\06\x01r\x03\x09start\
+s-us\x16\x07ends-us\x16\x04keys\x15\x04\0\x07windows\x03\08\x01r\x01\x06writes/\x04\
+\0\x08finished\x03\0:\x03\0\x1dmillstream:plugin/types@0.1.0\x05\x01\x02\x03\0\x01\
+\x0eoptional-bytes\x02\x03\0\x01\x06packed\x01B\x06\x02\x03\x02\x01\x02\x04\0\x0e\
+optional-bytes\x03\0\0\x02\x03\x02\x01\x03\x04\0\x06packed\x03\0\x02\x01@\x02\x06\
+columny\x04keys\x03\0\x01\x04\0\x06lookup\x01\x04\x03\0\x1emillstream:plugin/tab\
+les@0.1.0\x05\x04\x02\x03\0\x01\x0adescriptor\x03\0\x0adescriptor\x03\0\x05\x02\x03\
+\0\x01\x05batch\x03\0\x05batch\x03\0\x07\x02\x03\0\x01\x09processed\x03\0\x09pro\
+cessed\x03\0\x09\x01j\x01\x06\x01s\x01@\x01\x06configs\0\x0b\x04\0\x08describe\x01\
+\x0c\x01j\0\x01s\x01@\x01\x06configs\0\x0d\x04\0\x05start\x01\x0e\x01@\x01\x04ro\
+ws\x08\0\x0a\x04\0\x07process\x01\x0f\x04\0!millstream:plugin/transform@0.1.0\x04\
+\0\x0b\x0f\x01\0\x09transform\x03\0\0\0G\x09producers\x01\x0cprocessed-by\x02\x0d\
+wit-component\x070.254.2\x10wit-bindgen-rust\x060.60.0";
         };
     };
 }
@@ -2303,40 +2679,46 @@ pub use __export_transform_impl as export_transform;
 )]
 #[doc(hidden)]
 #[allow(clippy::octal_escapes)]
-pub static __WIT_BINDGEN_COMPONENT_TYPE: [u8; 1536] = *b"\
-\0asm\x0d\0\x01\0\0\x19\x16wit-component-encoding\x04\0\x07\xe0\x0a\x01A\x02\x01\
-A\x0a\x01B\x04\x01m\x04\x05debug\x04info\x04warn\x05error\x04\0\x05level\x03\0\0\
+pub static __WIT_BINDGEN_COMPONENT_TYPE: [u8; 1778] = *b"\
+\0asm\x0d\0\x01\0\0\x19\x16wit-component-encoding\x04\0\x07\xd2\x0c\x01A\x02\x01\
+A\x0e\x01B\x04\x01m\x04\x05debug\x04info\x04warn\x05error\x04\0\x05level\x03\0\0\
 \x01@\x02\x05level\x01\x07messages\x01\0\x04\0\x03log\x01\x02\x03\0\x1cmillstrea\
-m:plugin/host@0.1.0\x05\0\x01B6\x01m\x05\x07rfc3339\x07epoch-s\x08epoch-ms\x08ep\
+m:plugin/host@0.1.0\x05\0\x01B<\x01m\x05\x07rfc3339\x07epoch-s\x08epoch-ms\x08ep\
 och-us\x08epoch-ns\x04\0\x12timestamp-encoding\x03\0\0\x01q\x08\x07boolean\0\0\x05\
 int64\0\0\x07float64\0\0\x04text\0\0\x05bytes\0\0\x09timestamp\x01\x01\0\x07deci\
 mal\0\0\x04json\0\0\x04\0\x0bcolumn-type\x03\0\x02\x01r\x03\x04paths\x07of-type\x03\
-\x08required\x7f\x04\0\x05field\x03\0\x04\x01n\x04\x03key\x05value\x07headers\x09\
-timestamp\x04\0\x05parts\x03\0\x06\x01p\x05\x01ps\x01r\x08\x04names\x07versions\x05\
-reads\x08\x06writes\x08\x07outputs\x09\x09raw-reads\x07\x0araw-writes\x07\x0atom\
-bstones\x7f\x04\0\x0adescriptor\x03\0\x0a\x01py\x01p}\x01r\x02\x04ends\x0c\x04da\
-ta\x0d\x04\0\x06packed\x03\0\x0e\x01px\x01pu\x01q\x04\x08booleans\x01\x0d\0\x06i\
-nt64s\x01\x10\0\x08float64s\x01\x11\0\x06packed\x01\x0f\0\x04\0\x0bcolumn-data\x03\
-\0\x12\x01r\x03\x05valid\x0d\x04null\x0d\x04data\x13\x04\0\x06column\x03\0\x14\x01\
-r\x02\x05valid\x0d\x05bytes\x0f\x04\0\x0eoptional-bytes\x03\0\x16\x01r\x03\x08ro\
-w-ends\x0c\x05names\x0f\x06values\x17\x04\0\x07headers\x03\0\x18\x01p\x15\x01k\x17\
-\x01k\x19\x01k\x10\x01r\x06\x04rowsy\x07columns\x1a\x03key\x1b\x05value\x1b\x07h\
-eaders\x1c\x0dtimestamps-ms\x1d\x04\0\x05batch\x03\0\x1e\x01r\x03\x03rowy\x04cod\
-es\x06details\x04\0\x09rejection\x03\0\x20\x01r\x03\x05fieldy\x03ops\x0d\x04data\
-\x13\x04\0\x05write\x03\0\"\x01r\x02\x03ops\x0d\x05bytes\x0f\x04\0\x09raw-write\x03\
-\0$\x01r\x04\x06output\x0c\x03row\x0c\x04keys\x17\x06values\x17\x04\0\x07emitted\
-\x03\0&\x01p!\x01p#\x01k%\x01k'\x01r\x09\x08verdicts\x0d\x0arejections(\x06write\
-s)\x03key*\x05value*\x07headers\x1c\x0dtimestamps-ms\x1d\x06routes\x0c\x07emitte\
-d+\x04\0\x09processed\x03\0,\x01r\x06\x04names\x07versions\x05reads\x08\x06write\
-s\x08\x0dstate-versiony\x0dmigrates-from\x0c\x04\0\x14aggregate-descriptor\x03\0\
-.\x01r\x02\x06states\x17\x0arejections(\x04\0\x06folded\x03\00\x01r\x03\x09start\
-s-us\x10\x07ends-us\x10\x04keys\x0f\x04\0\x07windows\x03\02\x01r\x01\x06writes)\x04\
-\0\x08finished\x03\04\x03\0\x1dmillstream:plugin/types@0.1.0\x05\x01\x02\x03\0\x01\
-\x0adescriptor\x03\0\x0adescriptor\x03\0\x02\x02\x03\0\x01\x05batch\x03\0\x05bat\
-ch\x03\0\x04\x02\x03\0\x01\x09processed\x03\0\x09processed\x03\0\x06\x04\0Amills\
-tream:plugin/transform-with-all-of-its-exports-removed@0.1.0\x04\0\x0b/\x01\0)tr\
-ansform-with-all-of-its-exports-removed\x03\0\0\0G\x09producers\x01\x0cprocessed\
--by\x02\x0dwit-component\x070.254.2\x10wit-bindgen-rust\x060.60.0";
+\x08required\x7f\x04\0\x05field\x03\0\x04\x01r\x02\x05tables\x04paths\x04\0\x0ct\
+able-column\x03\0\x06\x01r\x04\x06column\x07\x02ons\x07of-type\x03\x08required\x7f\
+\x04\0\x06joined\x03\0\x08\x01n\x04\x03key\x05value\x07headers\x09timestamp\x04\0\
+\x05parts\x03\0\x0a\x01p\x05\x01ps\x01p\x09\x01p\x07\x01r\x0a\x04names\x07versio\
+ns\x05reads\x0c\x06writes\x0c\x07outputs\x0d\x09raw-reads\x0b\x0araw-writes\x0b\x0a\
+tombstones\x7f\x05joins\x0e\x07lookups\x0f\x04\0\x0adescriptor\x03\0\x10\x01py\x01\
+p}\x01r\x02\x04ends\x12\x04data\x13\x04\0\x06packed\x03\0\x14\x01px\x01pu\x01q\x04\
+\x08booleans\x01\x13\0\x06int64s\x01\x16\0\x08float64s\x01\x17\0\x06packed\x01\x15\
+\0\x04\0\x0bcolumn-data\x03\0\x18\x01r\x03\x05valid\x13\x04null\x13\x04data\x19\x04\
+\0\x06column\x03\0\x1a\x01r\x02\x05valid\x13\x05bytes\x15\x04\0\x0eoptional-byte\
+s\x03\0\x1c\x01r\x03\x08row-ends\x12\x05names\x15\x06values\x1d\x04\0\x07headers\
+\x03\0\x1e\x01p\x1b\x01k\x1d\x01k\x1f\x01k\x16\x01r\x06\x04rowsy\x07columns\x20\x03\
+key!\x05value!\x07headers\"\x0dtimestamps-ms#\x04\0\x05batch\x03\0$\x01r\x03\x03\
+rowy\x04codes\x06details\x04\0\x09rejection\x03\0&\x01r\x03\x05fieldy\x03ops\x13\
+\x04data\x19\x04\0\x05write\x03\0(\x01r\x02\x03ops\x13\x05bytes\x15\x04\0\x09raw\
+-write\x03\0*\x01r\x04\x06output\x12\x03row\x12\x04keys\x1d\x06values\x1d\x04\0\x07\
+emitted\x03\0,\x01p'\x01p)\x01k+\x01k-\x01r\x09\x08verdicts\x13\x0arejections.\x06\
+writes/\x03key0\x05value0\x07headers\"\x0dtimestamps-ms#\x06routes\x12\x07emitte\
+d1\x04\0\x09processed\x03\02\x01r\x06\x04names\x07versions\x05reads\x0c\x06write\
+s\x0c\x0dstate-versiony\x0dmigrates-from\x12\x04\0\x14aggregate-descriptor\x03\0\
+4\x01r\x02\x06states\x1d\x0arejections.\x04\0\x06folded\x03\06\x01r\x03\x09start\
+s-us\x16\x07ends-us\x16\x04keys\x15\x04\0\x07windows\x03\08\x01r\x01\x06writes/\x04\
+\0\x08finished\x03\0:\x03\0\x1dmillstream:plugin/types@0.1.0\x05\x01\x02\x03\0\x01\
+\x0eoptional-bytes\x02\x03\0\x01\x06packed\x01B\x06\x02\x03\x02\x01\x02\x04\0\x0e\
+optional-bytes\x03\0\0\x02\x03\x02\x01\x03\x04\0\x06packed\x03\0\x02\x01@\x02\x06\
+columny\x04keys\x03\0\x01\x04\0\x06lookup\x01\x04\x03\0\x1emillstream:plugin/tab\
+les@0.1.0\x05\x04\x02\x03\0\x01\x0adescriptor\x03\0\x0adescriptor\x03\0\x05\x02\x03\
+\0\x01\x05batch\x03\0\x05batch\x03\0\x07\x02\x03\0\x01\x09processed\x03\0\x09pro\
+cessed\x03\0\x09\x04\0Amillstream:plugin/transform-with-all-of-its-exports-remov\
+ed@0.1.0\x04\0\x0b/\x01\0)transform-with-all-of-its-exports-removed\x03\0\0\0G\x09\
+producers\x01\x0cprocessed-by\x02\x0dwit-component\x070.254.2\x10wit-bindgen-rus\
+t\x060.60.0";
 #[inline(never)]
 #[doc(hidden)]
 pub fn __link_custom_section_describing_imports() {

@@ -1,6 +1,6 @@
 //! What a plugin says of itself.
 
-use crate::{ColumnType, Descriptor, Field, Parts, TimestampEncoding};
+use crate::{ColumnType, Descriptor, Field, Joined, Parts, TableColumn, TimestampEncoding};
 
 /// The kind of value that a Rust type stands for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,6 +60,43 @@ impl FieldSpec {
     }
 }
 
+/// A joined column as the derives know it, at compile time.
+#[derive(Clone, Copy, Debug)]
+pub struct JoinSpec {
+    /// The column.
+    pub column: LookupSpec,
+    /// JSON Pointer to the field with the key.
+    pub on: &'static str,
+    /// Type.
+    pub of_type: ColumnType,
+    /// True where a row without it is rejected.
+    pub required: bool,
+}
+
+impl JoinSpec {
+    /// The join, as the contract has it.
+    pub fn joined(&self) -> Joined {
+        let Self { column, on, of_type, required } = *self;
+        Joined { column: column.column(), on: on.into(), of_type, required }
+    }
+}
+
+/// A table's column as the derives know it, at compile time.
+#[derive(Clone, Copy, Debug)]
+pub struct LookupSpec {
+    /// The table.
+    pub table: &'static str,
+    /// JSON Pointer into its rows.
+    pub path: &'static str,
+}
+
+impl LookupSpec {
+    /// The column, as the contract has it.
+    pub fn column(&self) -> TableColumn {
+        TableColumn { table: self.table.into(), path: self.path.into() }
+    }
+}
+
 impl Descriptor {
     /// A plugin that reads and writes nothing yet.
     pub fn new(name: impl Into<String>, version: impl Into<String>) -> Self {
@@ -72,6 +109,8 @@ impl Descriptor {
             raw_reads: Parts::empty(),
             raw_writes: Parts::empty(),
             tombstones: false,
+            joins: Vec::new(),
+            lookups: Vec::new(),
         }
     }
 
@@ -93,6 +132,43 @@ impl Descriptor {
     #[must_use]
     pub fn write(mut self, path: impl Into<String>, of_type: ColumnType) -> Self {
         self.writes.push(Field { path: path.into(), of_type, required: false });
+        self
+    }
+
+    /// Adds a column of a table, joined by the field `on`, that every row must have. Its column stands behind those of all
+    /// fields that are read.
+    #[must_use]
+    pub fn join(
+        self,
+        table: impl Into<String>,
+        path: impl Into<String>,
+        on: impl Into<String>,
+        of: ColumnType,
+    ) -> Self {
+        self.joined(table.into(), path.into(), on.into(), (of, true))
+    }
+
+    /// Adds one where the table has it.
+    #[must_use]
+    pub fn join_optional(
+        self,
+        table: impl Into<String>,
+        path: impl Into<String>,
+        on: impl Into<String>,
+        of: ColumnType,
+    ) -> Self {
+        self.joined(table.into(), path.into(), on.into(), (of, false))
+    }
+
+    fn joined(mut self, table: String, path: String, on: String, (of_type, required): (ColumnType, bool)) -> Self {
+        self.joins.push(Joined { column: TableColumn { table, path }, on, of_type, required });
+        self
+    }
+
+    /// Adds a column of a table that the plugin looks up itself; the first is 0 to [`crate::Lookup::host`].
+    #[must_use]
+    pub fn lookup(mut self, table: impl Into<String>, path: impl Into<String>) -> Self {
+        self.lookups.push(TableColumn { table: table.into(), path: path.into() });
         self
     }
 

@@ -39,6 +39,7 @@
 //! | types of fields that are written; null, remove, keep | [`WriteCell`], [`Set`] |
 //! | what the function may return: forward, drop, reject, route | [`Reply`] |
 //! | new records | [`Emit`] |
+//! | columns of the pipeline's tables, joined or looked up | [`ReadRow`], [`Lookup`] |
 //! | key, value, headers and timestamp of the record | [`ReadRow`], [`WriteRow`] |
 //! | fields that depend on the configuration | [`Transform`] |
 //! | one row of many: what a window makes of its rows | [`Aggregate`], [`State`] |
@@ -66,6 +67,7 @@ pub mod guest;
 pub mod guest_aggregate;
 pub mod json;
 pub mod log;
+mod lookup;
 mod output;
 mod read;
 mod reply;
@@ -84,12 +86,13 @@ mod write;
 
 pub use aggregate::{Aggregate, Window};
 pub use bindings::millstream::plugin::types::{
-    AggregateDescriptor, ColumnType, Descriptor, Field, Parts, TimestampEncoding,
+    AggregateDescriptor, ColumnType, Descriptor, Field, Joined, Parts, TableColumn, TimestampEncoding,
 };
 pub use config::{ConfigValue, FromConfig};
 #[doc(hidden)]
 pub use config::{default_or_missing, object};
-pub use describe::{FieldSpec, Kind};
+pub use describe::{FieldSpec, JoinSpec, Kind, LookupSpec};
+pub use lookup::Lookup;
 pub use millstream_sdk_macros::{Config, Outputs, Read, State, Write, aggregate, plugin};
 pub use output::{Emit, Output};
 pub use read::{Maybe, ReadRow, ReadScalar, ReadValue};
@@ -105,7 +108,7 @@ pub use write::{FieldWriter, RowWriter, Set, WriteCell, WriteHeaders, WriteRow, 
 /// What nearly every plugin needs.
 pub mod prelude {
     pub use crate::{
-        Aggregate, Config, Decimal, Emit, HeaderList, Headers, Json, Maybe, Outputs, Read, Reject, Routed, Set, State,
-        Text, Timestamp, Window, Write, aggregate, plugin,
+        Aggregate, Config, Decimal, Emit, HeaderList, Headers, Json, Lookup, Maybe, Outputs, Read, Reject, Routed, Set,
+        State, Text, Timestamp, Window, Write, aggregate, plugin,
     };
 }

@@ -1,12 +1,17 @@
 //! Rows as Rust values: which types a field may have, and how one is taken from its column.
 
 use crate::bindings::millstream::plugin::types::{Column, ColumnData, Packed};
-use crate::{Decimal, FieldSpec, Json, Kind, Parts, Rows, Timestamp};
+use crate::{Decimal, FieldSpec, JoinSpec, Json, Kind, LookupSpec, Parts, Rows, Timestamp};
 
 /// A struct of what a plugin reads; `#[derive(Read)]` makes it.
 ///
 /// Each field of the struct says where it comes from: `#[field("/path")]`, or `#[key]` and `#[value]` (of type
 /// `Option<&[u8]>`), `#[headers]` (of type [`crate::Headers`]) or `#[timestamp]` (of type `Option<Timestamp>`).
+///
+/// A column of one of the pipeline's tables comes with each row by `#[joined("users", on = "/user_id", column = "/city")]`: the
+/// host finds the table's row by the text of the record's field. A row without a match is rejected by the host, unless the
+/// field is an `Option` or a [`Maybe`], which is `Null` where the table's row has no value and `Missing` where there is
+/// no such row. `#[lookup("users", "/city")]` gives a [`crate::Lookup`], for keys that the plugin finds itself.
 ///
 /// A path that is no JSON Pointer does not compile, nor does an encoding of what is no timestamp:
 ///
@@ -34,6 +39,10 @@ pub trait ReadRow<'a>: Sized {
     const FIELDS: &'static [FieldSpec];
     /// The parts of the record beside its fields.
     const PARTS: Parts;
+    /// Columns of tables, which stand behind the fields.
+    const JOINS: &'static [JoinSpec] = &[];
+    /// Columns of tables that are looked up.
+    const LOOKUPS: &'static [LookupSpec] = &[];
 
     /// Readies the columns of a batch.
     fn columns(rows: &'a Rows) -> Self::Columns;

@@ -4,7 +4,8 @@ use crate::bindings::millstream::plugin::types::{self, Batch, OptionalBytes};
 use crate::read::{bit, range};
 use crate::{ReadValue, Timestamp};
 
-/// The rows of a batch: a column for each field that the descriptor reads, and the parts that it asked for.
+/// The rows of a batch: a column for each field that the descriptor reads and each that it joins, and the parts that it asked
+/// for.
 #[derive(Debug)]
 pub struct Rows {
     batch: Batch,
@@ -26,7 +27,7 @@ impl Rows {
         self.batch.rows == 0
     }
 
-    /// The column of the descriptor's read `field`, ready for [`ReadValue::at`].
+    /// The column of the descriptor's read `field`, ready for [`ReadValue::at`]; its joins stand behind its reads.
     pub fn column<'a, T: ReadValue<'a>>(&'a self, field: usize) -> T::Column {
         T::column(&self.batch.columns[field])
     }

@@ -57,6 +57,8 @@ pub fn describe_rows<'a, I: ReadRow<'a>, R: Reply, E: Outputs>(name: &str, versi
     all.writes = <R::Row as WriteRow>::FIELDS.iter().map(|field| field.field()).collect();
     let names = if E::NAMES.is_empty() { R::Outputs::NAMES } else { E::NAMES };
     all.outputs = names.iter().map(|name| (*name).into()).collect();
+    all.joins = I::JOINS.iter().map(|join| join.joined()).collect();
+    all.lookups = I::LOOKUPS.iter().map(|lookup| lookup.column()).collect();
     all.raw_writes = <R::Row as WriteRow>::PARTS;
     // Rows that keep their headers or timestamp get them back from us: the contract writes those for all rows or none.
     let written = Parts::from_bits_retain(all.raw_writes.bits() & (Parts::HEADERS | Parts::TIMESTAMP).bits());

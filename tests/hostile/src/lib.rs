@@ -49,6 +49,8 @@ impl Guest for Hostile {
             raw_reads: Parts::empty(),
             raw_writes: Parts::empty(),
             tombstones: false,
+            joins: Vec::new(),
+            lookups: Vec::new(),
         })
     }
 
@@ -129,6 +131,12 @@ fn misbehave(order: &str, row: usize, rows: u32, processed: &mut Processed) {
         "routes" => processed.routes = vec![5; rows as usize],
         "wild" => wild(),
         "log" => (0..100_000).for_each(|_| host::log(host::Level::Info, "flood\n")),
+        "lookup" => {
+            _ = millstream_sdk::bindings::millstream::plugin::tables::lookup(
+                7,
+                &Packed { ends: vec![1], data: vec![b'x'] },
+            )
+        }
         "reject" => reject(row, rows, processed),
         _ => {}
     }

@@ -10,6 +10,7 @@ use std::sync::mpsc;
 use std::thread::JoinHandle;
 
 use crate::config::{BadRows, Config, StageKind, TableConfig, TableSource};
+use crate::plugin::{Descriptor, TableField};
 use crate::table::{Builder, RowReader, Table, TableColumn, Tables};
 
 use super::RunError;
@@ -18,12 +19,18 @@ use super::cluster::connection;
 /// How many bad rows of one reading are told one by one.
 const TOLD_ROWS: u64 = 5;
 
-/// The tables that stages use, without rows, each with the columns that are needed of it.
-pub(super) fn make(config: &Config) -> Tables {
+/// The tables that stages use, without rows, each with the columns that are needed of it: by stages that join, and by
+/// plugins, which say so in their descriptors.
+pub(super) fn make<'a>(config: &'a Config, descriptors: impl Iterator<Item = &'a Descriptor>) -> Tables {
     let mut needed: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
     for stage in &config.stages {
         if let StageKind::Join(join) = &stage.kind {
             needed.entry(&join.table).or_default().extend(join.columns.keys().map(String::as_str));
+        }
+    }
+    for descriptor in descriptors {
+        for TableField { table, path } in descriptor.joins.iter().map(|join| &join.column).chain(&descriptor.lookups) {
+            needed.entry(table).or_default().insert(path);
         }
     }
     let make = |table: &TableConfig| {

@@ -43,9 +43,9 @@ fn made(result: Result<TokenStream, Wrong>) -> TokenStream {
     result.unwrap_or_else(Wrong::tokens)
 }
 
-/// Makes `ReadRow` of a struct: `#[field("/path")]`, `#[field("/path", epoch_ms)]`, `#[key]`, `#[value]`, `#[headers]` or
-/// `#[timestamp]` on each of its fields.
-#[proc_macro_derive(Read, attributes(field, key, value, headers, timestamp))]
+/// Makes `ReadRow` of a struct: `#[field("/path")]`, `#[field("/path", epoch_ms)]`, `#[key]`, `#[value]`, `#[headers]`,
+/// `#[timestamp]`, `#[joined("table", on = "/path", column = "/path")]` or `#[lookup("table", "/path")]` on each of its fields.
+#[proc_macro_derive(Read, attributes(field, joined, key, value, headers, lookup, timestamp))]
 pub fn read(item: TokenStream) -> TokenStream {
     made(structs::read(item))
 }

@@ -12,6 +12,10 @@ enum Place {
     Field { path: TokenTree, encoding: TokenStream },
     /// A part of the record: `key`, `value`, `headers` or `timestamp`.
     Part(String),
+    /// A column of a table, found by a field of the record.
+    Joined { table: TokenTree, column: TokenTree, on: TokenTree, encoding: TokenStream },
+    /// A column of a table, to be looked up.
+    Lookup { table: TokenTree, column: TokenTree },
 }
 
 const PARTS: [&str; 4] = ["key", "value", "headers", "timestamp"];
@@ -27,6 +31,10 @@ fn place(member: &Member) -> Result<Place, Wrong> {
                 return Err(Wrong::at(argument.span(), format!("#[{name}] takes nothing")));
             }
             found.push(Place::Part(name));
+        } else if name == "joined" {
+            found.push(joined(attribute)?);
+        } else if name == "lookup" {
+            found.push(lookup(attribute)?);
         }
     }
     let wanted = "say where it stands, once: #[field(\"/path\")], #[key], #[value], #[headers] or #[timestamp]";
@@ -50,12 +58,56 @@ fn field(attribute: &Attribute) -> Result<Place, Wrong> {
     check_path(path)?;
     let encoding = match encoding {
         None => fill("::core::option::Option::None", &[]),
-        Some(word) => {
-            let variant = encoding_variant(word)?;
-            fill(&format!("::core::option::Option::Some(::millstream_sdk::TimestampEncoding::{variant})"), &[])
-        }
+        Some(word) => some_encoding(word)?,
     };
     Ok(Place::Field { path: path.clone(), encoding })
+}
+
+/// `#[joined("table", on = "/path", column = "/path")]`, with an encoding behind it where the column is a timestamp.
+fn joined(attribute: &Attribute) -> Result<Place, Wrong> {
+    let shape = "expected #[joined(\"table\", on = \"/field\", column = \"/column\")]";
+    let wrong = || Wrong::at(attribute.name.span(), shape);
+    let mut arguments = parse::split(attribute.arguments.iter().cloned().collect()).into_iter();
+    let table: Vec<TokenTree> = arguments.next().ok_or_else(wrong)?.into_iter().collect();
+    let [table] = table.as_slice() else { return Err(wrong()) };
+    parse::string(table)?;
+    let (mut on, mut column, mut encoding) = (None, None, fill("::core::option::Option::None", &[]));
+    for argument in arguments {
+        let argument: Vec<TokenTree> = argument.into_iter().collect();
+        match argument.as_slice() {
+            [TokenTree::Ident(name), TokenTree::Punct(equals), path] if equals.as_char() == '=' => {
+                check_path(path)?;
+                let place = match name.to_string().as_str() {
+                    "on" => &mut on,
+                    "column" => &mut column,
+                    _ => return Err(Wrong::at(name.span(), shape)),
+                };
+                *place = Some(path.clone());
+            }
+            [word] => encoding = some_encoding(word)?,
+            _ => return Err(wrong()),
+        }
+    }
+    let (on, column) = (on.ok_or_else(wrong)?, column.ok_or_else(wrong)?);
+    Ok(Place::Joined { table: table.clone(), column, on, encoding })
+}
+
+/// `#[lookup("table", "/path")]`
+fn lookup(attribute: &Attribute) -> Result<Place, Wrong> {
+    let [table, TokenTree::Punct(comma), column] = attribute.arguments.as_slice() else {
+        return Err(Wrong::at(attribute.name.span(), "expected #[lookup(\"table\", \"/column\")]"));
+    };
+    if comma.as_char() != ',' {
+        return Err(Wrong::at(comma.span(), "expected #[lookup(\"table\", \"/column\")]"));
+    }
+    parse::string(table)?;
+    check_path(column)?;
+    Ok(Place::Lookup { table: table.clone(), column: column.clone() })
+}
+
+fn some_encoding(word: &TokenTree) -> Result<TokenStream, Wrong> {
+    let variant = encoding_variant(word)?;
+    Ok(fill(&format!("::core::option::Option::Some(::millstream_sdk::TimestampEncoding::{variant})"), &[]))
 }
 
 /// RFC 6901: empty or `/…`, with `~0` and `~1` for `~` and `/`.
@@ -106,14 +158,41 @@ fn lifetimes(item: &Item) -> (TokenStream, TokenStream) {
     }
 }
 
+/// What `#[derive(Read)]` makes of the fields, one after the other.
+#[derive(Default)]
+struct ReadParts {
+    types: TokenStream,
+    specs: TokenStream,
+    joins: TokenStream,
+    lookups: TokenStream,
+    made: TokenStream,
+    taken: TokenStream,
+}
+
+impl ReadParts {
+    /// Adds a column that the batch has at `column`.
+    fn column(&mut self, gaps: &mut Vec<(&'static str, TokenStream)>, column: usize) {
+        gaps.push(("FIELD", number(column)));
+        self.types.extend(fill("<TYPE as ::millstream_sdk::ReadValue<'LIFE>>::Column,", gaps));
+        self.made.extend(fill("rows.column::<TYPE>(FIELD),", gaps));
+        let taken = "NAME: <TYPE as ::millstream_sdk::ReadValue<'LIFE>>::at(&columns.INDEX, row),";
+        self.taken.extend(fill(taken, gaps));
+    }
+}
+
+/// The type of a column that is read, and whether it must be there.
+const TYPED: &str = "of_type: <TYPE as ::millstream_sdk::ReadValue<'LIFE>>::KIND.column_type(ENCODING),
+                     required: <TYPE as ::millstream_sdk::ReadValue<'LIFE>>::REQUIRED,";
+
 /// `#[derive(Read)]`.
 pub(crate) fn read(item: TokenStream) -> Result<TokenStream, Wrong> {
     let item = parse::item(item, "struct")?;
     let places = item.members.iter().map(place).collect::<Result<Vec<_>, _>>()?;
     let (life, arguments) = lifetimes(&item);
-    let mut columns = [TokenStream::new(), TokenStream::new(), TokenStream::new(), TokenStream::new()];
-    let [types, specs, made, taken] = &mut columns;
-    let mut fields = 0;
+    let mut all = ReadParts::default();
+    // Joined columns stand behind those of all fields.
+    let (mut fields, mut lookups) = (0, 0);
+    let mut joins = places.iter().filter(|place| matches!(place, Place::Field { .. })).count();
     for (index, (member, place)) in item.members.iter().zip(&places).enumerate() {
         let mut gaps = vec![
             ("LIFE", life.clone()),
@@ -123,36 +202,39 @@ pub(crate) fn read(item: TokenStream) -> Result<TokenStream, Wrong> {
         ];
         match place {
             Place::Field { path, encoding } => {
-                gaps.extend([
-                    ("PATH", tokens(path.clone())),
-                    ("ENCODING", encoding.clone()),
-                    ("FIELD", number(fields)),
-                ]);
-                types.extend(fill("<TYPE as ::millstream_sdk::ReadValue<'LIFE>>::Column,", &gaps));
-                specs.extend(fill(
-                    "::millstream_sdk::FieldSpec {
-                        path: PATH,
-                        of_type: <TYPE as ::millstream_sdk::ReadValue<'LIFE>>::KIND.column_type(ENCODING),
-                        required: <TYPE as ::millstream_sdk::ReadValue<'LIFE>>::REQUIRED,
-                    },",
-                    &gaps,
-                ));
-                made.extend(fill("rows.column::<TYPE>(FIELD),", &gaps));
-                taken.extend(fill(
-                    "NAME: <TYPE as ::millstream_sdk::ReadValue<'LIFE>>::at(&columns.INDEX, row),",
-                    &gaps,
-                ));
+                gaps.extend([("PATH", tokens(path.clone())), ("ENCODING", encoding.clone())]);
+                let spec = format!("::millstream_sdk::FieldSpec {{ path: PATH, {TYPED} }},");
+                all.specs.extend(fill(&spec, &gaps));
+                all.column(&mut gaps, fields);
                 fields += 1;
+            }
+            Place::Joined { table, column, on, encoding } => {
+                gaps.extend([("TABLE", tokens(table.clone())), ("PATH", tokens(column.clone()))]);
+                gaps.extend([("ON", tokens(on.clone())), ("ENCODING", encoding.clone())]);
+                let column = "::millstream_sdk::LookupSpec { table: TABLE, path: PATH }";
+                let spec = format!("::millstream_sdk::JoinSpec {{ column: {column}, on: ON, {TYPED} }},");
+                all.joins.extend(fill(&spec, &gaps));
+                all.column(&mut gaps, joins);
+                joins += 1;
+            }
+            Place::Lookup { table, column } => {
+                gaps.extend([("TABLE", tokens(table.clone())), ("PATH", tokens(column.clone()))]);
+                gaps.push(("NUMBER", number(lookups)));
+                all.lookups.extend(fill("::millstream_sdk::LookupSpec { table: TABLE, path: PATH },", &gaps));
+                all.types.extend(fill("::millstream_sdk::Lookup<'LIFE>,", &gaps));
+                all.made.extend(fill("::millstream_sdk::Lookup::host(NUMBER),", &gaps));
+                all.taken.extend(fill("NAME: columns.INDEX,", &gaps));
+                lookups += 1;
             }
             Place::Part(part) => {
                 let (column, method) = part_column(part);
-                types.extend(fill(&format!("::millstream_sdk::parts::{column}<'LIFE>,"), &gaps));
-                made.extend(fill(&format!("rows.{method}(),"), &gaps));
-                taken.extend(fill("NAME: columns.INDEX.at(row),", &gaps));
+                all.types.extend(fill(&format!("::millstream_sdk::parts::{column}<'LIFE>,"), &gaps));
+                all.made.extend(fill(&format!("rows.{method}(),"), &gaps));
+                all.taken.extend(fill("NAME: columns.INDEX.at(row),", &gaps));
             }
         }
     }
-    let [types, specs, made, taken] = columns;
+    let ReadParts { types, specs, joins, lookups, made, taken } = all;
     let gaps = [
         ("LIFE", life),
         ("ITEM", tokens(item.name.clone())),
@@ -160,6 +242,8 @@ pub(crate) fn read(item: TokenStream) -> Result<TokenStream, Wrong> {
         ("PARTS_READ", parts(&places)),
         ("TYPES", types),
         ("SPECS", specs),
+        ("JOINED", joins),
+        ("LOOKED_UP", lookups),
         ("MADE", made),
         ("TAKEN", taken),
     ];
@@ -172,6 +256,8 @@ const READ_ROW: &str = "#[automatically_derived]
         type Columns = (TYPES);
         const FIELDS: &'static [::millstream_sdk::FieldSpec] = &[SPECS];
         const PARTS: ::millstream_sdk::Parts = PARTS_READ;
+        const JOINS: &'static [::millstream_sdk::JoinSpec] = &[JOINED];
+        const LOOKUPS: &'static [::millstream_sdk::LookupSpec] = &[LOOKED_UP];
 
         #[allow(clippy::unused_unit, unused_variables)]
         fn columns(rows: &'LIFE ::millstream_sdk::Rows) -> Self::Columns {
@@ -222,6 +308,9 @@ pub(crate) fn write(item: TokenStream) -> Result<TokenStream, Wrong> {
                 fields += 1;
             }
             Place::Part(part) => written.extend(fill(&format!("to.{part}(self.NAME);"), &gaps)),
+            Place::Joined { table, .. } | Place::Lookup { table, .. } => {
+                return Err(Wrong::at(table.span(), "tables are read, not written"));
+            }
         }
     }
     let generics = if item.lifetime.is_some() { arguments.clone() } else { TokenStream::new() };
