@@ -79,6 +79,34 @@ fn what_no_window_can_take_is_a_dead_letter_that_says_why() {
     assert!(said.contains("folded=3"), "{said}");
 }
 
+/// Rule W4: what floats would add up to depends on the order of the records.
+#[test]
+fn decimals_add_up_exactly_in_any_order_and_one_that_does_not_fit_is_a_dead_letter() {
+    let folder = folder("windows-decimals");
+    let window = "time: {field: /t, encoding: epoch_s}, key: [/k], tumbling: 1m, output: main, aggregate: {sum: {sum: /v, \
+                  decimals: 2}, mean: {mean: /v, decimals: 2}, least: {min: /v, decimals: 2}, whole: {max: /v, decimals: 0}}";
+    let values = ["1e15", "0.1", "\"0.20\"", "3e-1", "-1e15", "null", "0.10", "-0.4", "12.345", "1e17", "\"a\"", "1.5"];
+    let mut orders = [values.to_vec(), values.iter().rev().copied().collect()];
+    orders[1].rotate_left(5);
+    for values in orders {
+        let record = |value: &&str| format!(r#"{{"t":1000,"k":"a","v":{value}}}"#);
+        let records: Vec<String> = values.iter().map(record).collect();
+        let two = window.replace(", whole: {max: /v, decimals: 0}", "");
+        let (done, said) = run(&folder, &two, &records.join("\n"));
+        assert!(done, "{said}");
+        let row = std::fs::read_to_string(folder.join("out.ndjson")).expect("a row");
+        // 1.80 from eight values: the two large ones, which floats would not forget, leave nothing behind.
+        assert!(row.contains(r#""sum":1.80,"mean":0.225,"least":-1000000000000000.00}"#), "{row}");
+        let dead = lines(&folder, "dead.ndjson");
+        let mut codes: Vec<&str> = dead.iter().filter_map(|dead| dead["reason"]["code"].as_str()).collect();
+        codes.sort_unstable();
+        assert_eq!(codes, ["decimal_places", "decimal_range", "wrong_type"]);
+        assert!(said.contains("folded=9"), "{said}");
+    }
+    let (done, said) = run(&folder, window, r#"{"t":1000,"k":"a","v":1.5}"#);
+    assert!(done && said.contains("dead_letters=1"), "one place is too many for `whole`: {said}");
+}
+
 #[test]
 fn late_records_can_have_an_output_of_their_own() {
     let folder = folder("windows-late");
@@ -138,6 +166,12 @@ fn a_definition_that_makes_no_sense_is_refused_with_its_place() {
         ("time: record, tumbling: 1m, aggregate: {}, output: main", "1 to 64 columns"),
         ("time: record, tumbling: 1m, aggregate: {window_end: count}, output: main", "can't be a column"),
         ("time: record, tumbling: 1m, aggregate: {n: median}, output: main", "expected count"),
+        (
+            "time: record, tumbling: 1m, aggregate: {n: {sum: /v, max: /v, decimals: 2}}, output: main",
+            "exactly one of sum, mean, min and max beside `decimals`",
+        ),
+        ("time: record, tumbling: 1m, aggregate: {n: {sum: /v, decimals: 19}}, output: main", "from 0 to 18"),
+        ("time: record, tumbling: 1m, aggregate: {n: {distinct: /v, decimals: 2}}, output: main", "decimals"),
         ("time: record, tumbling: 1m, aggregate: {n: count}, output: nowhere", "there is main or late"),
         ("time: record, hopping: {size: 1m, every: 2m}, aggregate: {n: count}, output: main", "would be in none"),
         ("time: record, hopping: {size: 30d, every: 1s}, aggregate: {n: count}, output: main", "at most 1440"),

@@ -54,7 +54,7 @@ pub use units::rfc3339_ms;
 
 pub use swap::{BreakerAction, BreakerConfig, SwapConfig, TrustConfig};
 pub use table::{BadRows, JoinConfig, NoMatch, TableConfig, TableFile, TableKey, TableSource, TableTopic};
-pub use window::{AggregateConfig, Function, LatePolicy, NamedField, WindowConfig, WindowKind, gcd};
+pub use window::{AggregateConfig, Function, LatePolicy, Measure, NamedField, WindowConfig, WindowKind, gcd};
 
 /// A pipeline as its file describes it, checked as far as that goes without plugins and servers.
 #[derive(Clone, Debug, PartialEq)]

@@ -104,16 +104,25 @@ pub enum Function {
         /// For how long.
         per_ms: u64,
     },
-    /// The sum of an integer field; exact.
-    Sum(String),
-    /// The mean of an integer field: the exact sum, divided once.
-    Mean(String),
-    /// The least value of an integer field.
-    Min(String),
-    /// The greatest value of an integer field.
-    Max(String),
+    /// The sum of a field; exact.
+    Sum(Measure),
+    /// The mean of a field: the exact sum, divided once.
+    Mean(Measure),
+    /// The least value of a field.
+    Min(Measure),
+    /// The greatest value of a field.
+    Max(Measure),
     /// How many different values a field has; exact.
     Distinct(String),
+}
+
+/// A field with numbers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Measure {
+    /// A JSON Pointer.
+    pub field: String,
+    /// Places behind the point that are kept of decimals; `None` for integers.
+    pub decimals: Option<u8>,
 }
 
 pub(super) const WINDOW_KEYS: &[&str] = &[
@@ -147,8 +156,11 @@ const FUNCTIONS_MAX: usize = 64;
 const DAY_MS: u64 = 86_400_000;
 const MOST: Duration = Duration::from_millis(400 * DAY_MS);
 const LEAST: Duration = Duration::from_millis(1);
-const FUNCTION: &str =
-    "count, {rate: 1m}, or one of sum, mean, min, max and distinct with a field, such as {sum: /price}";
+const FUNCTION: &str = "count, {rate: 1m}, or one of sum, mean, min, max and distinct with a field, such as {sum: /price} or {sum: /price, decimals: 2}";
+/// Most places behind the point: what is left of 18 digits is in front of it.
+const DECIMALS_MAX: u32 = 18;
+/// Functions of numbers.
+const MEASURES: &[&str] = &["sum", "mean", "min", "max"];
 /// Names that the rows have already.
 const RESERVED: &[&str] = &["window_start", "window_end", "version", "retracted"];
 
@@ -322,13 +334,26 @@ impl Function {
         if !WITH_FIELD.iter().any(|name| at.entry(name).is_some()) {
             return at.parsed(FUNCTION, |text| (text == "count").then_some(Self::Count));
         }
-        let (name, at) = at.variant(WITH_FIELD)?;
+        let decimals = at.entry("decimals").map(|at| at.integer_u32(0..=DECIMALS_MAX)).transpose()?;
+        let (name, at) = match decimals {
+            None => at.variant(WITH_FIELD)?,
+            Some(_) => {
+                at.fields(&[MEASURES, &["decimals"]].concat())?;
+                let mut given = MEASURES.iter().filter_map(|name| Some((*name, at.entry(name)?)));
+                match (given.next(), given.next()) {
+                    (Some(one), None) => one,
+                    _ => return Err(at.error("expected exactly one of sum, mean, min and max beside `decimals`")),
+                }
+            }
+        };
+        let decimals = decimals.map(|decimals| decimals as u8);
+        let measure = |at: &At<'_>| Ok::<_, ConfigError>(Measure { field: at.pointer()?, decimals });
         Ok(match name {
             "rate" => Self::Rate { per_ms: duration_ms(&at)? },
-            "sum" => Self::Sum(at.pointer()?),
-            "mean" => Self::Mean(at.pointer()?),
-            "min" => Self::Min(at.pointer()?),
-            "max" => Self::Max(at.pointer()?),
+            "sum" => Self::Sum(measure(&at)?),
+            "mean" => Self::Mean(measure(&at)?),
+            "min" => Self::Min(measure(&at)?),
+            "max" => Self::Max(measure(&at)?),
             _ => Self::Distinct(at.pointer()?),
         })
     }
@@ -337,9 +362,16 @@ impl Function {
     pub fn field(&self) -> Option<&str> {
         match self {
             Self::Count | Self::Rate { .. } => None,
-            Self::Sum(field) | Self::Mean(field) | Self::Min(field) | Self::Max(field) | Self::Distinct(field) => {
-                Some(field)
-            }
+            Self::Sum(of) | Self::Mean(of) | Self::Min(of) | Self::Max(of) => Some(&of.field),
+            Self::Distinct(field) => Some(field),
+        }
+    }
+
+    /// The places behind the point that it keeps, where its field holds decimals.
+    pub fn decimals(&self) -> Option<u8> {
+        match self {
+            Self::Sum(of) | Self::Mean(of) | Self::Min(of) | Self::Max(of) => of.decimals,
+            Self::Count | Self::Rate { .. } | Self::Distinct(_) => None,
         }
     }
 }

@@ -269,18 +269,29 @@ fn push_value(function: &Function, part: &[u8], window_us: i64, to: &mut Vec<u8>
     // Writing to memory does not fail.
     let _ = match function {
         Function::Count => write!(to, "{}", u64_at(part)),
-        Function::Sum(_) => write!(to, "{}", i128_at(part)),
+        Function::Sum(of) => push_whole(i128_at(part), of.decimals, to),
         Function::Distinct(_) => write!(to, "{}", words(part)),
-        Function::Min(_) | Function::Max(_) => match extreme(part) {
-            Some(value) => write!(to, "{value}"),
+        Function::Min(of) | Function::Max(of) => match extreme(part) {
+            Some(value) => push_whole(value.into(), of.decimals, to),
             None => write!(to, "null"),
         },
-        Function::Mean(_) => match u64_at(&part[16..]) {
+        Function::Mean(of) => match u64_at(&part[16..]) {
             0 => write!(to, "null"),
-            count => push_float(i128_at(part) as f64 / count as f64, to),
+            count => {
+                let scale = 10_f64.powi(of.decimals.unwrap_or(0).into());
+                push_float(i128_at(part) as f64 / (count as f64 * scale), to)
+            }
         },
         Function::Rate { per_ms } => push_float(u64_at(part) as f64 * (*per_ms as f64 * 1e3) / window_us as f64, to),
     };
+}
+
+/// A whole number, or so many places of it behind the point.
+fn push_whole(value: i128, places: Option<u8>, to: &mut Vec<u8>) -> std::io::Result<()> {
+    let Some(places @ 1..) = places else { return write!(to, "{value}") };
+    let (sign, ten) = (if value < 0 { "-" } else { "" }, 10_u128.pow(places.into()));
+    let value = value.unsigned_abs();
+    write!(to, "{sign}{}.{:0width$}", value / ten, value % ten, width = usize::from(places))
 }
 
 /// A number with a fraction, so that it reads as one of type float everywhere.

@@ -10,7 +10,7 @@
 //! | `stage` | records in, rows out |
 //! | `fixed`; `session`, `sessions` | windows of one size; windows as long as events follow each other |
 //! | `duplicates` | records that came before |
-//! | `aggregate`, `functions`, `plugin` | what states are made of |
+//! | `aggregate`, `functions`, `decimals`, `plugin` | what states are made of |
 //! | `rows` | keys, and rows as JSON |
 //! | `keyed`, `log` | states and clock together; what a commit tells of them |
 //! | `ask` | what is held for one key, for whoever asks |
@@ -20,6 +20,7 @@
 mod aggregate;
 mod ask;
 mod clock;
+mod decimals;
 mod duplicates;
 mod fixed;
 mod functions;

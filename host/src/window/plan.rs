@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 
 use sha2::{Digest, Sha256};
 
+use super::decimals::Decimals;
 use super::functions::Functions;
 use super::spec::WindowSpec;
 use crate::config::{AggregateConfig, EventTime, Function, LatePolicy, TimeEncoding, WindowConfig};
@@ -49,6 +50,8 @@ pub struct WindowPlan {
     pub forward: bool,
     /// What states are made by: states of another one can't be read.
     pub digest: String,
+    /// The input columns of decimals.
+    pub(super) decimals: Decimals,
 }
 
 /// Where a window's rows go, in the stage's outputs, and where late records do.
@@ -96,6 +99,7 @@ impl WindowPlan {
             late,
             forward: config.forward,
             digest: digest(config),
+            decimals: Decimals(if role == Role::Merge { Vec::new() } else { decimals(config) }),
         };
         (plan, descriptor)
     }
@@ -116,6 +120,16 @@ impl WindowPlan {
     }
 }
 
+/// The input columns of functions that look at decimals.
+fn decimals(config: &WindowConfig) -> Vec<(usize, String, u8)> {
+    let AggregateConfig::Functions(functions) = &config.aggregate else { return Vec::new() };
+    let first = config.key.len() + usize::from(config.time.is_some());
+    let of_fields = functions.iter().filter_map(|(_, function)| Some((function.field()?, function.decimals())));
+    let decimal =
+        |(index, (field, places)): (usize, (&str, Option<u8>))| Some((first + index, field.to_owned(), places?));
+    of_fields.enumerate().filter_map(decimal).collect()
+}
+
 /// What makes a state what it is: where it lies, its key, and the functions; a plugin's states have a version of their own.
 fn digest(config: &WindowConfig) -> String {
     let functions = match &config.aggregate {
@@ -134,6 +148,7 @@ fn digest(config: &WindowConfig) -> String {
 fn read_of(function: &Function) -> Option<ReadField> {
     let ty = match function {
         Function::Distinct(_) => ColumnType::Json,
+        _ if function.decimals().is_some() => ColumnType::Decimal,
         _ => ColumnType::Int64,
     };
     function.field().map(|path| ReadField { path: path.to_owned(), ty, required: false })

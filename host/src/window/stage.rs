@@ -76,11 +76,26 @@ impl WindowStage {
     /// Takes rows, whose offsets these are, into states, and leaves what became of each, and the rows of windows that they
     /// closed, in `out`. On an error nothing has happened.
     pub fn run(&mut self, input: &StageInput<'_>, offsets: &[i64], out: &mut StageOutput) -> Result<(), StageError> {
-        let may_reject = self.aggregate.may_reject();
-        if may_reject {
+        let (whole, rejected) = self.plan.decimals.convert(input);
+        if whole.is_empty() {
+            return self.run_numbers(input, offsets, rejected, out);
+        }
+        let mut columns = input.columns.to_vec();
+        whole.iter().for_each(|(index, column)| columns[*index] = column);
+        self.run_numbers(&StageInput { columns: &columns, ..*input }, offsets, rejected, out)
+    }
+
+    /// The same for rows whose numbers are integers, without those that are rejected already.
+    fn run_numbers(
+        &mut self,
+        input: &StageInput<'_>,
+        offsets: &[i64],
+        mut rejected: Vec<Rejection>,
+        out: &mut StageOutput,
+    ) -> Result<(), StageError> {
+        if self.aggregate.may_reject() {
             self.keyed.save();
         }
-        let mut rejected: Vec<Rejection> = Vec::new();
         loop {
             *out = StageOutput { verdicts: Vec::with_capacity(input.rows), ..StageOutput::default() };
             let passed = match self.plan.role {

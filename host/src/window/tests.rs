@@ -10,7 +10,7 @@ use super::log::StateRows;
 use super::plan::{Role, WindowPlan};
 use super::{Aggregate, WindowStage};
 use crate::config::{
-    AggregateConfig, EventTime, Function, LatePolicy, NamedField, TimeEncoding, WindowConfig, WindowKind,
+    AggregateConfig, EventTime, Function, LatePolicy, Measure, NamedField, TimeEncoding, WindowConfig, WindowKind,
 };
 use crate::memory::{Chance, KeyValue};
 use crate::plugin::{Emitted, StageInput, StageOutput, Verdict};
@@ -26,6 +26,7 @@ struct Event {
 
 fn config(kind: WindowKind, reopen_ms: u64, early_ms: Option<u64>) -> WindowConfig {
     let field = |name: &str| format!("/{name}");
+    let integers = |name: &str| Measure { field: field(name), decimals: None };
     WindowConfig {
         time: Some(EventTime { field: field("t"), encoding: TimeEncoding::Epoch { per_second: 1_000 } }),
         key: vec![NamedField { name: "k".into(), field: field("k") }],
@@ -40,10 +41,10 @@ fn config(kind: WindowKind, reopen_ms: u64, early_ms: Option<u64>) -> WindowConf
         aggregate: AggregateConfig::Functions(vec![
             ("n".into(), Function::Count),
             ("rate".into(), Function::Rate { per_ms: 10 }),
-            ("sum".into(), Function::Sum(field("v"))),
-            ("mean".into(), Function::Mean(field("v"))),
-            ("least".into(), Function::Min(field("v"))),
-            ("most".into(), Function::Max(field("v"))),
+            ("sum".into(), Function::Sum(integers("v"))),
+            ("mean".into(), Function::Mean(integers("v"))),
+            ("least".into(), Function::Min(integers("v"))),
+            ("most".into(), Function::Max(integers("v"))),
             ("different".into(), Function::Distinct(field("v"))),
         ]),
         output: "main".into(),
