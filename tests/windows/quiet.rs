@@ -12,16 +12,16 @@ use crate::harness::topics::{self, Filler};
 
 const PORT: u16 = 19_820;
 
-struct Line {
+pub(crate) struct Line {
     name: String,
-    brokers: String,
-    folder: PathBuf,
+    pub(crate) brokers: String,
+    pub(crate) folder: PathBuf,
     config: String,
 }
 
 impl Line {
     /// A pipeline of one window over two partitions.
-    fn new(name: &str, window: &str) -> Self {
+    pub(crate) fn new(name: &str, window: &str) -> Self {
         let brokers = shared(PORT);
         let folder = folder(&format!("windows-{name}"));
         topics::make(&brokers, &[&format!("{name}-in"), &format!("{name}-out"), &format!("{name}-dead")], 2);
@@ -30,25 +30,25 @@ impl Line {
              stages: [{{name: w, window: {{time: {{field: /t, encoding: epoch_s}}, key: [/k], tumbling: 10s, \
              aggregate: {{n: count}}, output: main, {window}}}}}]\n\
              outputs: {{main: {{kafka: {{topic: {name}-out}}}}}}\ndead_letters: {{to: {{kafka: {{topic: {name}-dead}}}}}}\n\
-             observe: {{listen: '127.0.0.1:0'}}\nadmin: {{listen: '127.0.0.1:0'}}\n"
+             observe: {{listen: '127.0.0.1:0'}}\nadmin: {{listen: '127.0.0.1:0'}}\nworkers: 1\n"
         );
         let config = folder.join("p.yaml");
         std::fs::write(&config, text).expect("a config file");
         Self { name: name.to_owned(), brokers, config: config.display().to_string(), folder }
     }
 
-    fn start(&self, run: &str) -> Millstream {
+    pub(crate) fn start(&self, run: &str) -> Millstream {
         Millstream::start(&self.folder, run, &["run", &self.config])
     }
 
     /// Sends a record of this time; all have one key and so one partition.
-    fn send(&self, t: i64) {
+    pub(crate) fn send(&self, t: i64) {
         let mut rows = Rows::default();
         rows.push(0, -1, Some(b"a"), Some(format!("{{\"t\":{t},\"k\":\"a\"}}").as_bytes()));
         Filler::new(&self.brokers, &format!("{}-in", self.name)).send(rows);
     }
 
-    fn rows(&self, part: &str) -> Vec<Value> {
+    pub(crate) fn rows(&self, part: &str) -> Vec<Value> {
         let read = topics::read(&self.brokers, &format!("{}-{part}", self.name), true);
         let parse = |value: Option<&[u8]>| serde_json::from_slice(value.expect("a value")).expect("JSON");
         read.iter().flat_map(|rows| rows.values.iter()).map(parse).collect()
