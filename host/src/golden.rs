@@ -145,6 +145,12 @@ fn input(case: &Path) -> Option<PathBuf> {
 pub fn run(folder: &Path, update: bool) -> Result<Outcome, GoldenError> {
     let rows = read_input(folder)?;
     let mut config = with_tables(folder, config(folder)?);
+    // A case's tables do not catch up.
+    for stage in &mut config.stages {
+        if let StageKind::Join(join) = &mut stage.kind {
+            join.wait_ms = 0;
+        }
+    }
     // The case's records are one file, so that windows have one level.
     config.source = SourceConfig::Files(FilesSourceConfig { files: Vec::new(), max_line_bytes: MAX_LINE_BYTES });
     let prepared = Prepared::new(&config)?;

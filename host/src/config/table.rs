@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use super::error::ConfigError;
 use super::kafka::{KafkaConnection, read_brokers, read_properties};
@@ -88,6 +89,8 @@ pub struct JoinConfig {
     pub columns: BTreeMap<String, String>,
     /// What becomes of a record whose key the table does not have.
     pub no_match: NoMatch,
+    /// How long such a record waits for the table to catch up before that; 0 for not at all.
+    pub wait_ms: u64,
 }
 
 /// What becomes of a record whose key the table does not have.
@@ -102,11 +105,14 @@ pub enum NoMatch {
 pub(super) const TABLE_KEYS: &[&str] = &["csv", "ndjson", "kafka", "columns", "bad_rows", "memory_limit"];
 pub(super) const TABLE_FILE_KEYS: &[&str] = &["path", "key", "max_line"];
 pub(super) const TABLE_TOPIC_KEYS: &[&str] = &["topic", "key", "brokers", "properties"];
-pub(super) const JOIN_KEYS: &[&str] = &["table", "on", "columns", "no_match"];
+pub(super) const JOIN_KEYS: &[&str] = &["table", "on", "columns", "no_match", "wait"];
 const KINDS: &[&str] = &["csv", "ndjson", "kafka"];
 
 /// Most tables of a pipeline.
 const MAX_TABLES: usize = 64;
+/// How long a record may wait for its row; its partition waits with it.
+const WAIT_LEAST: Duration = Duration::from_millis(200);
+const WAIT_MOST: Duration = Duration::from_secs(600);
 /// Most columns of a table or a join.
 const MAX_COLUMNS: usize = 256;
 /// Most memory of a table unless the config says otherwise.
@@ -234,6 +240,7 @@ impl JoinConfig {
             on: fields.required("on", "the JSON Pointer of the field that holds the key")?.pointer()?,
             columns,
             no_match,
+            wait_ms: fields.or("wait", 0, |at| Ok(at.duration(WAIT_LEAST..=WAIT_MOST)?.as_millis() as u64))?,
         })
     }
 }
@@ -329,6 +336,7 @@ dead_letters: {to: {stdout: {}}}
             on: "/user/id".to_owned(),
             columns: [("/city", "/user/city"), ("/age", "/user/age")].map(|(a, b)| (a.to_owned(), b.to_owned())).into(),
             no_match: NoMatch::Null,
+            wait_ms: 0,
         };
         assert_eq!(joins[0], &StageKind::Join(expected));
         assert!(matches!(joins[1], StageKind::Join(JoinConfig { no_match: NoMatch::Reject, .. })));
@@ -376,6 +384,11 @@ dead_letters: {to: {stdout: {}}}
                 "10:95: stages[0].join.no_match: expected null or reject, found `drop`",
             ),
             ("no_match: reject", "no_match: null", "12:5: stages[1].join: has no effect: name the `columns`"),
+            (
+                "no_match: reject",
+                "no_match: reject, wait: 1h",
+                "12:65: stages[1].join.wait: expected a time from 200ms to 600s, such as",
+            ),
             (
                 "table: rates",
                 "table: rate",

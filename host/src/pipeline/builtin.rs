@@ -4,7 +4,9 @@ use std::sync::Arc;
 
 use super::join::Join;
 use crate::config::{FieldType, FieldValue, FilterConfig, FilterOp, RouteConfig, SelectConfig};
-use crate::plugin::{Descriptor, Parts, RawWrite, ReadField, SAME_ROUTE, StageInput, StageOutput, Verdict, WriteField};
+use crate::plugin::{
+    Descriptor, Parts, RawWrite, ReadField, SAME_ROUTE, StageError, StageInput, StageOutput, Verdict, WriteField,
+};
 use crate::record::json::{Extractor, Plan, Pointer, Sites, Splicer};
 use crate::record::{Cell, Column, ColumnData, ColumnType, Op, Packed, Written};
 
@@ -83,8 +85,8 @@ impl Builtin {
         Ok((Self::Keep(Box::new(keep)), Descriptor { reads, raw_writes, ..select }))
     }
 
-    /// Leaves one outcome for each row in `out`.
-    pub fn run(&mut self, input: &StageInput<'_>, out: &mut StageOutput) {
+    /// Leaves one outcome for each row in `out`; an error says that the rows are to be tried again.
+    pub fn run(&mut self, input: &StageInput<'_>, out: &mut StageOutput) -> Result<(), StageError> {
         *out = StageOutput { verdicts: vec![Verdict::Forward; input.rows], ..StageOutput::default() };
         match self {
             Self::Filter(config) => {
@@ -104,8 +106,9 @@ impl Builtin {
             }
             Self::Select(config) => out.writes = select_writes(config, input),
             Self::Keep(keep) => out.value = Some(keep.run(input)),
-            Self::Join(join) => join.run(input, out),
+            Self::Join(join) => join.run(input, out)?,
         }
+        Ok(())
     }
 }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::builtin::{descriptor, read};
 use super::joined::value;
 use crate::config::{JoinConfig, NoMatch, TableConfig};
-use crate::plugin::{Descriptor, Rejection, StageInput, StageOutput, Verdict, WriteField};
+use crate::plugin::{Descriptor, Rejection, StageError, StageInput, StageOutput, Verdict, WriteField};
 use crate::record::json::push_value;
 use crate::record::{Cell, Column, ColumnType, Op, Written};
 use crate::table::{Row, Table, View, key_text};
@@ -15,12 +15,22 @@ pub(super) const NO_MATCH: &str = "no_match";
 /// Bytes of a key that a message shows.
 const SHOWN_BYTES: usize = 100;
 
+/// How long a batch is held before it is tried again.
+pub const HOLD_MS: u64 = 200;
+
+/// How often a batch is tried again before `wait` is over.
+fn tries(config: &JoinConfig) -> u32 {
+    u32::try_from(config.wait_ms.div_ceil(HOLD_MS)).unwrap_or(u32::MAX)
+}
+
 /// A join, ready to run.
 #[derive(Debug)]
 pub struct Join {
     view: View,
     on: String,
     no_match: NoMatch,
+    /// How often a batch may still be tried again for a record without a match, and how often each one may.
+    tries: (u32, u32),
     /// For each column of the table, the one that it is written to.
     targets: Vec<Option<usize>>,
     types: Vec<ColumnType>,
@@ -49,12 +59,13 @@ impl Join {
             view: View::new(table.clone()),
             on: config.on.clone(),
             no_match: config.no_match,
+            tries: (tries(config), tries(config)),
             scratch: Vec::new(),
         }
     }
 
-    /// Looks all rows up in the table as it is now; `out` has one verdict a row already.
-    pub(super) fn run(&mut self, input: &StageInput<'_>, out: &mut StageOutput) {
+    /// Looks all rows up in the table as it is now; `out` has one verdict a row already. An error asks for another try.
+    pub(super) fn run(&mut self, input: &StageInput<'_>, out: &mut StageOutput) -> Result<(), StageError> {
         self.view.refresh();
         let keys = input.columns[0];
         let mut columns: Vec<Column> = self.types.iter().map(|ty| Column::new(*ty)).collect();
@@ -65,6 +76,12 @@ impl Join {
             let key = json.and_then(|json| key_text(json, &mut scratch));
             let found = key.and_then(|key| self.view.get(key));
             hits += u64::from(found.is_some());
+            if let (None, Some(key), 1..) = (found, key, self.tries.0) {
+                self.tries.0 -= 1;
+                let why = format!("table `{}` has no row for the key {}", self.view.table().name(), shown(key));
+                self.scratch = scratch;
+                return Err(StageError::Waiting(why));
+            }
             let rejection = match found {
                 Some(found) => {
                     self.write(found, &mut columns, &mut scratch);
@@ -80,8 +97,10 @@ impl Join {
             }
         }
         self.scratch = scratch;
+        self.tries.0 = self.tries.1;
         self.view.count(hits, input.rows as u64 - hits);
         out.writes = columns.into_iter().zip(&self.types).map(|(column, ty)| written(column, *ty)).collect();
+        Ok(())
     }
 
     /// Appends what a row of the table has for each column.

@@ -15,7 +15,7 @@ mod segment;
 mod stage;
 
 pub use builtin::Builtin;
-pub use join::{Join, join_descriptor};
+pub use join::{HOLD_MS, Join, join_descriptor};
 pub use joined::Joined;
 pub use plan::{Pipeline, PlanError, StageRead, StageSpec, fits, type_name};
 pub(crate) use run::header_bytes;

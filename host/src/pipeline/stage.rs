@@ -21,10 +21,7 @@ impl Stage {
     pub fn run(&mut self, input: &StageInput<'_>, offsets: &[i64], out: &mut StageOutput) -> Result<(), StageError> {
         match self {
             Self::Plugin(runner, _) => runner.run(input, out),
-            Self::Builtin(builtin) => {
-                builtin.run(input, out);
-                Ok(())
-            }
+            Self::Builtin(builtin) => builtin.run(input, out),
             Self::Window(window) => window.run(input, offsets, out),
         }
     }

@@ -268,6 +268,9 @@ pub enum StageError {
         /// The version, and those that it knows.
         why: String,
     },
+    /// A table may still get the row that a record names.
+    #[error("{0}; the table may catch up")]
+    Waiting(String),
     /// The interrupt flag was raised.
     #[error("interrupted")]
     Interrupted,
@@ -286,7 +289,7 @@ impl StageError {
     pub fn is_transient(&self) -> bool {
         match self {
             Self::Instance(why) => why.is_transient(),
-            Self::NotReady(_) | Self::States { .. } => true,
+            Self::NotReady(_) | Self::States { .. } | Self::Waiting(_) => true,
             Self::Judge { .. } | Self::Input(_) | Self::Interrupted => false,
         }
     }

@@ -4,13 +4,11 @@
 //! polling and the other partitions go on.
 
 use super::{State, Worker, WorkerError};
+use crate::pipeline::HOLD_MS;
 use crate::plugin::StageError;
 use crate::record::Place;
 use crate::source::SourceError;
 use crate::task::{Task, TaskError};
-
-/// How long a partition is held before its batch is read again.
-const HOLD_MS: u64 = 200;
 
 impl Worker {
     /// What follows where a task did not take a batch.
@@ -19,7 +17,11 @@ impl Worker {
             // Told to end: what was processed before is committed on the way out, and this batch is left to the next start.
             TaskError::Stage(StageError::Interrupted) => Ok(()),
             TaskError::Stage(why) if why.is_transient() => {
-                tracing::warn!("{place}: held, its records are tried again soon: {why}");
+                match why {
+                    // What the configuration asks for, several times a second.
+                    StageError::Waiting(_) => tracing::debug!("{place}: held, its records are tried again soon: {why}"),
+                    _ => tracing::warn!("{place}: held, its records are tried again soon: {why}"),
+                }
                 if self.tasks.get(&place).is_some_and(Task::is_stateful) {
                     // Stages before the one that failed may have taken the records into their states.
                     self.abort(now_ms, "a batch was taken in part")?;
