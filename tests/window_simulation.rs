@@ -12,6 +12,7 @@ use millstream::pipeline::{Pipeline, RowLimits, Stage, StageSpec};
 use millstream::record::Rows;
 use millstream::sink::{Delivery, MemoryDelivery};
 use millstream::source::{MemorySource, MemoryStates, Source, StateSource};
+use millstream::spill::{Spill, SpillFolder};
 use millstream::task::DeadLetterLabels;
 use millstream::window::{Aggregate, Role, WindowPlan, WindowStage};
 use millstream::worker::{Chain, Chains, CommitPolicy, Rules, Shared, StageFactory, Step, Worker};
@@ -23,6 +24,7 @@ const WORKERS: usize = 2;
 const ROUGH_ROUNDS: u64 = 150;
 const CALM_ROUNDS: u64 = 4_000;
 const SEEDS: u64 = 300;
+const SEEDS_ON_DISK: u64 = 50;
 
 const WINDOWS: &[&str] = &[
     "tumbling: 100ms",
@@ -37,7 +39,7 @@ const WINDOWS: &[&str] = &[
 #[test]
 fn windows_hold_every_record_once_whatever_fails() {
     for seed in 0..SEEDS {
-        simulate(seed, Rules::default()).unwrap_or_else(|error| panic!("seed {seed}: {error:#}"));
+        simulate(seed, Rules::default(), None).unwrap_or_else(|error| panic!("seed {seed}: {error:#}"));
     }
 }
 
@@ -54,20 +56,36 @@ fn it_is_found_when_states_are_not_told_with_their_records() {
 #[test]
 fn two_levels_hold_every_record_once_whatever_fails() {
     for seed in 0..SEEDS {
-        two_levels(seed, WINDOWS[seed as usize % (WINDOWS.len() - 1)])
+        two_levels(seed, WINDOWS[seed as usize % (WINDOWS.len() - 1)], None)
             .unwrap_or_else(|error| panic!("seed {seed}: {error:#}"));
     }
 }
 
-fn fails_for_some_seed(rules: Rules) -> bool {
-    (0..SEEDS).any(|seed| simulate(seed, rules).is_err())
+#[test]
+fn they_do_where_all_states_lie_on_the_disk_between_commits() {
+    let dir = std::env::temp_dir().join(format!("millstream-window-simulation-{}", std::process::id()));
+    let folder = SpillFolder::new(dir, 0, None);
+    for seed in 0..SEEDS_ON_DISK {
+        simulate(seed, Rules::default(), Some(&folder)).unwrap_or_else(|error| panic!("seed {seed}: {error:#}"));
+        let kind = WINDOWS[seed as usize % (WINDOWS.len() - 1)];
+        two_levels(seed, kind, Some(&folder)).unwrap_or_else(|error| panic!("seed {seed}: {error:#}"));
+    }
+    assert!(folder.files() > SEEDS_ON_DISK * 10, "only {} files were needed", folder.files());
+    assert_eq!(folder.used_bytes(), 0);
 }
 
-fn simulate(seed: u64, rules: Rules) -> Result<()> {
+fn fails_for_some_seed(rules: Rules) -> bool {
+    (0..SEEDS).any(|seed| simulate(seed, rules, None).is_err())
+}
+
+/// Where states go that find no room in memory.
+type Folder<'a> = Option<&'a Arc<SpillFolder>>;
+
+fn simulate(seed: u64, rules: Rules, folder: Folder<'_>) -> Result<()> {
     let window = window(WINDOWS[seed as usize % WINDOWS.len()])?;
     let input = input(seed);
-    let rough = run_group(seed, rules, &window, Role::Whole, &input, faults())?;
-    let calm = run_group(seed, rules, &window, Role::Whole, &input, Faults::default())?;
+    let rough = run_group(seed, (rules, folder), &window, Role::Whole, &input, faults())?;
+    let calm = run_group(seed, (rules, None), &window, Role::Whole, &input, Faults::default())?;
     for partition in 0..PARTITIONS {
         // A group's key names its partition, and a late record's dead letter is the record.
         let of = |kafka: &MemoryKafka| -> Vec<Visible> {
@@ -87,10 +105,10 @@ fn simulate(seed: u64, rules: Rules) -> Result<()> {
     Ok(())
 }
 
-fn two_levels(seed: u64, kind: &str) -> Result<()> {
+fn two_levels(seed: u64, kind: &str, folder: Folder<'_>) -> Result<()> {
     let window = window(kind)?;
     let input = input(seed);
-    let first = run_group(seed, Rules::default(), &window, Role::Partial, &input, faults())?;
+    let first = run_group(seed, (Rules::default(), folder), &window, Role::Partial, &input, faults())?;
     ensure!(
         first.visible().iter().all(|visible| visible.output.is_none()),
         "rows are for those who know all partitions"
@@ -104,7 +122,7 @@ fn two_levels(seed: u64, kind: &str) -> Result<()> {
         rows
     };
     let between: Vec<Rows> = (0..PARTITIONS as i32).map(rows).collect();
-    let second = run_group(!seed, Rules::default(), &window, Role::Merge, &between, faults())?;
+    let second = run_group(!seed, (Rules::default(), folder), &window, Role::Merge, &between, faults())?;
     let found: Vec<Visible> = second.visible();
     ensure!(
         found.iter().all(|visible| visible.output.is_some()),
@@ -258,7 +276,7 @@ fn input(seed: u64) -> Vec<Rows> {
 /// Runs a group of workers through failures from a seed, then without any to the end.
 fn run_group(
     seed: u64,
-    rules: Rules,
+    (rules, folder): (Rules, Folder<'_>),
     window: &WindowConfig,
     role: Role,
     input: &[Rows],
@@ -267,7 +285,7 @@ fn run_group(
     let kafka = MemoryKafka::new(input.to_vec(), seed, faults);
     let rough = faults.away > 0;
     let mut chance = Chance::new(!seed);
-    let mut group = Group { kafka: kafka.clone(), rules, window, role, workers: BTreeMap::new() };
+    let mut group = Group { kafka: kafka.clone(), rules, folder, window, role, workers: BTreeMap::new() };
     (0..WORKERS).try_for_each(|worker| group.start(worker))?;
     kafka.rebalance(true);
     let mut now_ms = 0;
@@ -295,6 +313,7 @@ fn run_group(
 struct Group<'a> {
     kafka: MemoryKafka,
     rules: Rules,
+    folder: Folder<'a>,
     window: &'a WindowConfig,
     role: Role,
     workers: BTreeMap<usize, (u64, Worker)>,
@@ -309,10 +328,12 @@ impl Group<'_> {
         let spec = StageSpec::new("w", &descriptor, &["main".into()])?;
         let pipeline = Pipeline::new(vec![spec], vec!["main".into()], &[None])?;
         let functions = WindowPlan::functions(self.window).context("functions")?;
-        let plan = Arc::new(plan);
+        let (plan, folder) = (Arc::new(plan), self.folder.cloned());
         let stages: StageFactory = Arc::new(move || {
             let aggregate = Aggregate::Functions(functions.clone());
-            Ok(vec![Stage::Window(Box::new(WindowStage::new(plan.clone(), aggregate)))])
+            let mut stage = WindowStage::new(plan.clone(), aggregate);
+            folder.iter().for_each(|folder| stage.set_spill(|| Spill::to(folder)));
+            Ok(vec![Stage::Window(Box::new(stage))])
         });
         let states = StateSource::Memory(MemoryStates::new(&self.kafka));
         let made = Worker::new(shared(pipeline, stages), Source::Memory(source), Delivery::Memory(delivery));

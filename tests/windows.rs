@@ -9,6 +9,8 @@ mod ask;
 mod bad;
 #[path = "windows/chaos.rs"]
 mod chaos;
+#[path = "windows/many_keys.rs"]
+mod many_keys;
 #[path = "windows/open.rs"]
 mod open;
 #[path = "windows/plugin.rs"]

@@ -13,7 +13,7 @@ use serde_json::Value;
 use crate::config::{
     CommitConfig, Config, ConfigError, DeadLettersConfig, Delivery, FileFormat, FilesSourceConfig, InputFile,
     LimitsConfig, LogsConfig, MAIN_OUTPUT, OutputConfig, PluginConfig, Secret, SinkConfig, SourceConfig, StageConfig,
-    StageKind, SwapConfig, TableConfig, TableFile, TableKey, TableSource, TableTopic,
+    StageKind, StateConfig, SwapConfig, TableConfig, TableFile, TableKey, TableSource, TableTopic,
 };
 use crate::pipeline::{Flow, Run, Stage};
 use crate::plugin::{Emitted, Limits, PluginError, Runtime, RuntimeConfig, StageError};
@@ -293,6 +293,7 @@ fn plugin_alone(plugin: &Path, config_json: &str, file: &Path) -> Result<Config,
         quality: None,
         logs: LogsConfig::default(),
         swap: SwapConfig::default(),
+        state: StateConfig::default(),
         breaker: None,
         lineage: false,
     })

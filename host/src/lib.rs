@@ -43,6 +43,7 @@ pub mod record;
 pub mod run;
 pub mod sink;
 pub mod source;
+pub mod spill;
 pub mod state;
 pub mod table;
 pub mod task;

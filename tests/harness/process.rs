@@ -32,6 +32,13 @@ impl Millstream {
         Self { child, log }
     }
 
+    /// The most memory that it had at a time, in KiB; `None` once it has ended.
+    pub fn peak_kib(&self) -> Option<u64> {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).ok()?;
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+        line.trim().strip_suffix(" kB")?.parse().ok()
+    }
+
     /// Ends it as `kill -9` does.
     pub fn kill(mut self) {
         let _ = self.child.kill();

@@ -17,6 +17,7 @@ mod schema;
 mod secret;
 mod source;
 mod stage;
+mod state;
 mod swap;
 mod table;
 mod units;
@@ -52,6 +53,7 @@ pub use stage::{
 };
 pub use units::rfc3339_ms;
 
+pub use state::StateConfig;
 pub use swap::{BreakerAction, BreakerConfig, SwapConfig, TrustConfig};
 pub use table::{BadRows, JoinConfig, NoMatch, TableConfig, TableFile, TableKey, TableSource, TableTopic};
 pub use window::{AggregateConfig, Function, LatePolicy, Measure, NamedField, WindowConfig, WindowKind, gcd};
@@ -90,6 +92,8 @@ pub struct Config {
     pub logs: LogsConfig,
     /// How plugins are replaced while the stream runs.
     pub swap: SwapConfig,
+    /// Where the states of windows lie.
+    pub state: StateConfig,
     /// What many faults lead to, if to anything.
     pub breaker: Option<BreakerConfig>,
     /// Whether outputs say in headers which pipeline, plugins and source record made them.
@@ -196,6 +200,7 @@ const ROOT_KEYS: &[&str] = &[
     "instance",
     "logs",
     "swap",
+    "state",
     "breaker",
     "lineage",
     "observe",
@@ -279,6 +284,7 @@ impl Config {
             },
             logs: fields.or("logs", LogsConfig::default(), LogsConfig::read)?,
             swap: fields.or("swap", SwapConfig::default(), SwapConfig::read)?,
+            state: fields.or("state", StateConfig::default(), StateConfig::read)?,
             breaker: fields.optional("breaker").map(|at| BreakerConfig::read(&at)).transpose()?,
             lineage: fields.or("lineage", false, |at| at.boolean())?,
             observe: ObserveConfig::read(fields.optional("observe").as_ref())?,

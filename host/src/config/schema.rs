@@ -13,7 +13,8 @@ mod tests {
     use serde_json::Value;
 
     use super::super::{
-        COMMIT_KEYS, LOGS_KEYS, ROOT_KEYS, clickhouse, observe, output, quality, source, stage, swap, table, window,
+        COMMIT_KEYS, LOGS_KEYS, ROOT_KEYS, clickhouse, observe, output, quality, source, stage, state, swap, table,
+        window,
     };
     use super::*;
 
@@ -49,6 +50,7 @@ mod tests {
         ("/$defs/dead_letters", output::DEAD_LETTERS_KEYS),
         ("/$defs/commit", COMMIT_KEYS),
         ("/$defs/logs", LOGS_KEYS),
+        ("/$defs/state", state::STATE_KEYS),
         ("/$defs/swap", swap::SWAP_KEYS),
         ("/$defs/trust", swap::TRUST_KEYS),
         ("/$defs/breaker", swap::BREAKER_KEYS),

@@ -377,3 +377,16 @@ proptest::proptest! {
         }
     }
 }
+
+#[test]
+fn states_have_a_folder_and_bounds() {
+    let parse = |state: &str| parse(&format!("{CLICKSTREAM}state: {state}\n")).map(|config| config.state);
+    assert_eq!(parse("").expect("nothing is said"), StateConfig::default());
+    let found = parse("{dir: /var/lib/states, memory: 256MiB, disk: 8GiB}").expect("all is said");
+    let dir = Some(Path::new("/var/lib/states").to_owned());
+    assert_eq!(found, StateConfig { dir, memory_bytes: Some(256 << 20), disk_bytes: Some(8 << 30) });
+    let why = parse("{memory: 1KiB}").expect_err("too little").to_string();
+    assert!(why.contains("state.memory"), "{why}");
+    let why = parse("{folder: x}").expect_err("an unknown key").to_string();
+    assert!(why.contains("folder") && why.contains("dir"), "{why}");
+}

@@ -248,6 +248,13 @@ pub static FAMILIES: &[Family] = &[
     row("millstream_partitions_assigned", Gauge, "", NONE, "Partitions that this process works on."),
     // Windows: level 1 are the pipeline's own workers, level 2 those that merge what these send on.
     row("millstream_window_keys", Gauge, "", LEVEL, "Keys that a stage holds, one for each part of a window."),
+    row(
+        "millstream_window_keys_on_disk",
+        Gauge,
+        "",
+        LEVEL,
+        "Those of a stage's keys whose states memory has no room for, so that they lie on the disk.",
+    ),
     row("millstream_window_state_bytes", Gauge, "bytes", LEVEL, "About how much memory a stage's states take."),
     row(
         "millstream_late_windows",

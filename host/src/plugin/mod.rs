@@ -271,6 +271,9 @@ pub enum StageError {
     /// A table may still get the row that a record names.
     #[error("{0}; the table may catch up")]
     Waiting(String),
+    /// States could not be moved out of memory, or back into it.
+    #[error("{0}")]
+    Memory(String),
     /// The interrupt flag was raised.
     #[error("interrupted")]
     Interrupted,
@@ -290,7 +293,7 @@ impl StageError {
         match self {
             Self::Instance(why) => why.is_transient(),
             Self::NotReady(_) | Self::States { .. } | Self::Waiting(_) => true,
-            Self::Judge { .. } | Self::Input(_) | Self::Interrupted => false,
+            Self::Judge { .. } | Self::Input(_) | Self::Memory(_) | Self::Interrupted => false,
         }
     }
 }

@@ -22,6 +22,7 @@ struct Holding {
     name: String,
     level: &'static str,
     keys: u64,
+    keys_on_disk: u64,
     bytes: u64,
     windows: WindowCounts,
     /// The watermark of each partition that has one, in microseconds since 1970 UTC.
@@ -54,6 +55,7 @@ impl Holdings {
                 name,
                 level: "1",
                 keys: 0,
+                keys_on_disk: 0,
                 bytes: 0,
                 windows: WindowCounts::default(),
                 watermarks: Vec::new(),
@@ -83,6 +85,7 @@ impl Holdings {
             }
         };
         each("millstream_window_keys", |of| of.keys);
+        each("millstream_window_keys_on_disk", |of| of.keys_on_disk);
         each("millstream_window_state_bytes", |of| of.bytes);
         each("millstream_late_windows", |of| of.windows.late);
         each("millstream_unfinished_windows", |of| of.windows.unfinished);
@@ -110,6 +113,7 @@ impl Holding {
     fn add(&mut self, readings: &Readings, stage: usize) {
         for state in readings.states.iter().filter(|state| state.stage == stage) {
             self.keys += state.holds.keys;
+            self.keys_on_disk += state.holds.keys_on_disk;
             self.bytes += state.holds.bytes;
             self.watermarks.extend(state.holds.watermark_us.map(|us| (state.place.clone(), us)));
         }
@@ -125,7 +129,7 @@ impl Holding {
             String::from_utf8(text).unwrap_or_default()
         };
         json!({
-            "level": self.level, "keys": self.keys, "bytes": self.bytes, "late_windows": self.windows.late,
+            "level": self.level, "keys": self.keys, "keys_on_disk": self.keys_on_disk, "bytes": self.bytes, "late_windows": self.windows.late,
             "unfinished_windows": self.windows.unfinished,
             "watermark": least_us.map(show), "watermark_delay_seconds": least_us.map(|us| delay_seconds(us, now_ms)),
         })

@@ -11,6 +11,7 @@ mod plan;
 mod progress;
 mod questions;
 mod sight;
+mod spill;
 mod states;
 mod swap;
 mod tables;

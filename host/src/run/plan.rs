@@ -12,13 +12,14 @@ use crate::plugin::{
     user_cache_dir,
 };
 use crate::record::json::Pointer;
+use crate::spill::{Spill, SpillFolder};
 use crate::table::Tables;
 use crate::task::{DeadLetterLabels, Lineage};
 use crate::window::{Aggregate, Functions, PluginAggregate, Role, WindowPlan, WindowStage};
 use crate::worker::{Chain, StageFactory, Watch};
 
 use super::workers::WORKERS_MAX;
-use super::{RunError, states, tables};
+use super::{RunError, spill, states, tables};
 
 /// A pipeline with its plugins loaded: what `validate` shows and `run` runs.
 pub struct Prepared {
@@ -28,6 +29,7 @@ pub struct Prepared {
     pub labels: Arc<DeadLetterLabels>,
     stages: Arc<Vec<Arc<Loaded>>>,
     tables: Arc<Tables>,
+    spill: Arc<SpillFolder>,
     // Ends the ticker of deadlines when it is dropped, so it outlives every stage.
     runtime: Arc<Runtime>,
 }
@@ -68,7 +70,8 @@ impl Prepared {
         let load = |stage: &StageConfig| Ok(Arc::new(Loaded::new(&runtime, stage, config)?));
         let stages = config.stages.iter().map(load).collect::<Result<Vec<_>, RunError>>()?;
         let tables = Arc::new(tables::make(config, stages.iter().map(|stage| &stage.descriptor)));
-        Self::check(config, stages, (tables, runtime.clone()))
+        let spill = spill::folder(config);
+        Self::check(config, stages, (tables, spill, runtime.clone()))
     }
 
     /// The same pipeline with other plugins in some stages, given by the stages' names: loaded, asked to describe
@@ -89,13 +92,13 @@ impl Prepared {
                 _ => load(&self.runtime, name, bytes, plugin)?,
             });
         }
-        Self::check(config, stages, (self.tables.clone(), self.runtime.clone()))
+        Self::check(config, stages, (self.tables.clone(), self.spill.clone(), self.runtime.clone()))
     }
 
     fn check(
         config: &Config,
         stages: Vec<Arc<Loaded>>,
-        (tables, runtime): (Arc<Tables>, Arc<Runtime>),
+        (tables, spill, runtime): (Arc<Tables>, Arc<SpillFolder>, Arc<Runtime>),
     ) -> Result<Self, RunError> {
         let outputs: Vec<String> = config.outputs.iter().map(|output| output.name.clone()).collect();
         let named = || config.stages.iter().zip(&stages);
@@ -107,7 +110,7 @@ impl Prepared {
         let labels = named().map(|(stage, loaded)| (stage.name.clone(), loaded.digest.clone())).collect();
         let pipeline = Arc::new(Pipeline::new(specs, outputs, &key_paths(config)?)?);
         let labels = Arc::new(DeadLetterLabels { pipeline: config.pipeline.clone(), stages: labels });
-        Ok(Self { pipeline, labels, stages: Arc::new(stages), tables, runtime })
+        Ok(Self { pipeline, labels, stages: Arc::new(stages), tables, spill, runtime })
     }
 
     /// The versions of the states that each stage's plugin makes and takes, where it is an aggregate.
@@ -132,8 +135,9 @@ impl Prepared {
 
     /// The same; while `stop` is raised they begin no further call of a plugin, so that one that hangs holds nothing up.
     pub(super) fn factory_until(&self, stop: &Arc<AtomicBool>) -> StageFactory {
-        let (stages, tables, stop) = (self.stages.clone(), self.tables.clone(), stop.clone());
-        Arc::new(move || stages.iter().map(|stage| stage.stage(&tables, &stop)).collect())
+        let (stages, tables, spill, stop) =
+            (self.stages.clone(), self.tables.clone(), self.spill.clone(), stop.clone());
+        Arc::new(move || stages.iter().map(|stage| stage.stage((&tables, &spill), &stop)).collect())
     }
 
     /// The second level of one of the stages, as workers run it.
@@ -146,11 +150,12 @@ impl Prepared {
         let outputs = self.pipeline.outputs.clone();
         let keys = vec![None; outputs.len()];
         let labels = vec![(name.clone(), loaded.digest.clone())];
-        let (loaded, tables, stop) = (Arc::new(loaded), self.tables.clone(), Arc::default());
+        let (loaded, stop) = (Arc::new(loaded), Arc::default());
+        let (tables, spill) = (self.tables.clone(), self.spill.clone());
         Ok(Chain {
             number: 0,
             pipeline: Arc::new(Pipeline::new(vec![spec], outputs, &keys)?),
-            stages: Arc::new(move || Ok(vec![loaded.stage(&tables, &stop)?])),
+            stages: Arc::new(move || Ok(vec![loaded.stage((&tables, &spill), &stop)?])),
             labels: Arc::new(DeadLetterLabels { pipeline: config.pipeline.clone(), stages: labels }),
             lineage: None,
             plugins: Arc::default(),
@@ -253,7 +258,11 @@ impl Loaded {
         Ok(Self { descriptor: join_descriptor(join, table), digest: String::new(), make })
     }
 
-    fn stage(&self, tables: &Tables, stop: &Arc<AtomicBool>) -> Result<Stage, PluginError> {
+    fn stage(
+        &self,
+        (tables, spill): (&Tables, &Arc<SpillFolder>),
+        stop: &Arc<AtomicBool>,
+    ) -> Result<Stage, PluginError> {
         match &self.make {
             Make::Window { plan, aggregate } => {
                 let aggregate = match aggregate {
@@ -264,7 +273,9 @@ impl Loaded {
                         Aggregate::Plugin(PluginAggregate::new(runner, plan.own_columns()))
                     }
                 };
-                Ok(Stage::Window(Box::new(WindowStage::new(plan.clone(), aggregate))))
+                let mut stage = WindowStage::new(plan.clone(), aggregate);
+                stage.set_spill(|| Spill::to(spill));
+                Ok(Stage::Window(Box::new(stage)))
             }
             Make::Plugin { plugin, config_json, limits } => {
                 let runner = StageRunner::new(plugin.clone(), config_json, limits.clone())?;

@@ -18,6 +18,7 @@ use crate::worker::{Chains, CommitPolicy, Shared, Step, Worker, WorkerError};
 
 use super::cluster::{self, ClusterReport};
 use super::drains;
+use super::spill;
 use super::states::{self, Level};
 use super::{Progress, Published, RunError, Sight, Worked, lock};
 
@@ -59,6 +60,7 @@ pub(super) fn start(
         memory.consumer_kib / 1024,
         memory.producer_kib / 1024
     );
+    spill::prepare(config)?;
     sight.expect(count);
     let workers = (0..count).map(|index| {
         let level = Level::First;
@@ -194,11 +196,16 @@ struct Memory {
 
 impl Memory {
     fn divide(config: &Config, workers: usize) -> Self {
-        let limit_bytes = config.memory_limit_bytes.unwrap_or_else(|| cgroup_limit_bytes() * 3 / 4);
+        let limit_bytes = memory_limit_bytes(config);
         let share_kib = limit_bytes / 1024 / workers as u64;
         let part = |share: u64, least_mib: u64, most_mib: u64| share.clamp(least_mib * 1024, most_mib * 1024) as usize;
         Self { limit_bytes, consumer_kib: part(share_kib / 8, 2, 4), producer_kib: part(share_kib / 8, 2, 8) }
     }
+}
+
+/// Memory of the whole process.
+pub(super) fn memory_limit_bytes(config: &Config) -> u64 {
+    config.memory_limit_bytes.unwrap_or_else(|| cgroup_limit_bytes() * 3 / 4)
 }
 
 /// What the control group allows, or else the machine's memory.

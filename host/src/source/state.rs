@@ -11,7 +11,7 @@ use super::SourceError;
 
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
 /// The most records that one look brings.
-const RECORDS_PER_POLL_MAX: usize = 8_192;
+const RECORDS_PER_POLL_MAX: usize = 4_096;
 
 /// A record of a stage's changelog.
 #[derive(Clone, Copy, Debug)]

@@ -89,7 +89,7 @@ impl Sweep {
 
     /// True where a sweep should begin; it needs to know where the changelog ends.
     pub fn is_due(&self, store: &Store) -> bool {
-        let state_bytes = store.memory_bytes() as u64;
+        let state_bytes = store.state_bytes() as u64;
         self.under_way.is_none() && self.grown_bytes > GROWTH_BYTES_MIN.max(GROWTH * state_bytes)
     }
 

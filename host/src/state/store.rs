@@ -1,9 +1,13 @@
-//! Keys and their values in memory, with a way back to the last commit.
+//! Keys and their values, with a way back to the last commit.
 
 use std::collections::{BTreeMap, HashSet};
 use std::hash::BuildHasher;
 
 use hashbrown::{DefaultHashBuilder, HashTable};
+
+use super::slots::{FIRST_BLOCK, Slots};
+use super::undo::{Saved, Touched, Undo, Was};
+use crate::spill::{Spill, SpillError};
 
 /// Names an entry of a [`Store`] until it is removed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -14,39 +18,28 @@ impl Entry {
     pub const NONE: Self = Self(u32::MAX);
 }
 
-/// What an entry costs beside its key and its value: its slot, its place in the index and the allocator's header.
+/// What an entry costs beside its key and its value, in a changelog and in memory.
 const ENTRY_BYTES: usize = 56;
 
 /// The states of one stage for one partition: bytes by bucket and key. What changed since the last commit is known, and can
-/// be undone.
+/// be undone. Entries that nobody touches may lie outside of memory, once they are committed.
 ///
 /// A bucket is whatever its owner sorts by, such as the start of a window. Entries of a store in buckets go with their
 /// bucket; those of a store without go one by one.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Store {
     in_buckets: bool,
-    slots: Vec<Slot>,
-    free: Vec<u32>,
+    slots: Slots,
     index: HashTable<u32>,
     hasher: DefaultHashBuilder,
     /// The entries of each bucket, in no order; none where the store has no buckets.
     buckets: BTreeMap<i64, Vec<u32>>,
     undo: Undo,
+    /// How large the entries were at the last commit.
+    committed_bytes: usize,
     /// Where the undo log was when this was last saved, since the last commit.
     saved: Option<Saved>,
     /// Counts commits and saves; an entry that was touched since has this number.
-    block: u32,
-    /// Bytes of keys and values.
-    bytes: usize,
-}
-
-#[derive(Debug, Default)]
-struct Slot {
-    bucket: i64,
-    /// The key, then the value.
-    data: Box<[u8]>,
-    key_bytes: u16,
-    live: bool,
     block: u32,
 }
 
@@ -76,80 +69,62 @@ pub enum Change<'a> {
     },
 }
 
-/// What entries were before they were first touched since the last commit, in the order of touching.
-#[derive(Debug, Default)]
-struct Undo {
-    data: Vec<u8>,
-    touched: Vec<Touched>,
-    dropped: Vec<Vec<u32>>,
-}
-
-/// How long the parts of the undo log are.
-#[derive(Clone, Copy, Debug)]
-struct Saved {
-    data: usize,
-    touched: usize,
-    dropped: usize,
-}
-
-#[derive(Clone, Copy, Debug)]
-struct Touched {
-    bucket: i64,
-    /// Where its key begins in the log's data, and how long it is; the value follows.
-    start: usize,
-    key_bytes: u16,
-    was: Was,
-}
-
-/// What was there before.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Was {
-    /// No such entry.
-    Absent,
-    /// A value of so many bytes.
-    Value(u32),
-    /// A whole bucket, whose entries are kept here.
-    Bucket(usize),
-}
-
-impl Slot {
-    fn key(&self) -> &[u8] {
-        &self.data[..usize::from(self.key_bytes)]
-    }
-
-    fn value(&self) -> &[u8] {
-        &self.data[usize::from(self.key_bytes)..]
-    }
-}
-
 /// The longest key, in bytes.
 pub const KEY_BYTES_MAX: usize = 4_096;
 
 impl Store {
     /// An empty store, whose entries lie in buckets or not.
     pub fn new(in_buckets: bool) -> Self {
-        Self { in_buckets, ..Self::default() }
+        Self {
+            in_buckets,
+            slots: Slots::default(),
+            index: HashTable::new(),
+            hasher: DefaultHashBuilder::default(),
+            buckets: BTreeMap::new(),
+            undo: Undo::default(),
+            committed_bytes: 0,
+            saved: None,
+            block: FIRST_BLOCK,
+        }
+    }
+
+    /// Has entries move out where memory is short; there must be none yet.
+    pub fn set_spill(&mut self, spill: Spill) {
+        self.slots.set_spill(spill);
+    }
+
+    /// Why entries could not be moved out or back, where that was so: then the store has to be given up, and restored.
+    pub fn trouble(&self) -> Option<&SpillError> {
+        self.slots.trouble()
+    }
+
+    /// As if the disk had lost what is away.
+    #[cfg(test)]
+    pub(crate) fn lose_spill(&mut self) {
+        self.slots.lose_spill();
     }
 
     /// The entry of a key.
     pub fn find(&self, bucket: i64, key: &[u8]) -> Option<Entry> {
         let hash = self.hash(bucket, key);
         let same = |&at: &u32| {
-            let slot = &self.slots[at as usize];
-            slot.bucket == bucket && slot.key() == key
+            self.slots.hash(at) == hash
+                && self.slots.bucket(at) == bucket
+                && self.slots.entry(at).is_some_and(|entry| entry.0 == key)
         };
-        self.index.find(hash, same).map(|&at| Entry(at))
+        self.index.find(spread(hash), same).map(|&at| Entry(at))
     }
 
     /// An entry's value; nothing where the entry was removed.
     pub fn value(&self, entry: Entry) -> &[u8] {
-        self.slots[entry.0 as usize].value()
+        let live = Some(entry.0).filter(|&at| self.slots.is_live(at));
+        live.and_then(|at| self.slots.entry(at)).map(|entry| entry.1).unwrap_or_default()
     }
 
     /// An entry's bucket and key; `None` where the entry was removed.
     pub fn key(&self, entry: Entry) -> Option<(i64, &[u8])> {
-        let slot = self.slots.get(entry.0 as usize).filter(|slot| slot.live)?;
-        Some((slot.bucket, slot.key()))
+        let at = Some(entry.0).filter(|&at| self.slots.is_live(at))?;
+        Some((self.slots.bucket(at), self.slots.entry(at)?.0))
     }
 
     /// Adds an entry whose key is not there; of at most [`KEY_BYTES_MAX`] bytes.
@@ -162,14 +137,13 @@ impl Store {
     /// Replaces an entry's value.
     pub fn set(&mut self, entry: Entry, value: &[u8]) {
         self.touch(entry);
-        self.replace(entry, value);
+        self.slots.replace(entry.0, value);
     }
 
     /// An entry's value, to be changed in place.
     pub fn value_mut(&mut self, entry: Entry) -> &mut [u8] {
         self.touch(entry);
-        let slot = &mut self.slots[entry.0 as usize];
-        &mut slot.data[usize::from(slot.key_bytes)..]
+        self.slots.value_mut(entry.0)
     }
 
     /// Removes an entry of a store without buckets.
@@ -206,18 +180,21 @@ impl Store {
 
     /// All entries, in no order that means anything.
     pub fn all(&self) -> impl Iterator<Item = Entry> {
-        self.slots.iter().enumerate().filter(|(_, slot)| slot.live).map(|(at, _)| Entry(at as u32))
+        self.slots.live().map(Entry)
+    }
+
+    /// Calls `each` with every entry, its bucket, key and value, and leaves those outside of memory that are there.
+    pub fn visit(&self, mut each: impl FnMut(Entry, i64, &[u8], &[u8])) {
+        self.slots.visit(0, |at, bucket, key, value| {
+            each(Entry(at), bucket, key, value);
+            true
+        });
     }
 
     /// Calls `each` with the bucket, key and value of the entries in some of the slots from `from` on, until it returns false;
     /// returns the slot to go on with, or `None` at the end. What is added meanwhile may be passed over.
     pub fn sweep(&self, from: usize, mut each: impl FnMut(i64, &[u8], &[u8]) -> bool) -> Option<usize> {
-        for (at, slot) in self.slots.iter().enumerate().skip(from).filter(|(_, slot)| slot.live) {
-            if !each(slot.bucket, slot.key(), slot.value()) {
-                return Some(at + 1);
-            }
-        }
-        None
+        self.slots.visit(from, |_, bucket, key, value| each(bucket, key, value))
     }
 
     /// Number of entries.
@@ -232,7 +209,17 @@ impl Store {
 
     /// About how much memory the entries take, in bytes.
     pub fn memory_bytes(&self) -> usize {
-        self.bytes + self.index.len() * ENTRY_BYTES + self.undo.data.capacity()
+        self.slots.memory_bytes() + self.undo.memory_bytes()
+    }
+
+    /// About how large the entries are, wherever they lie, in bytes.
+    pub fn state_bytes(&self) -> usize {
+        self.slots.bytes() + self.index.len() * ENTRY_BYTES
+    }
+
+    /// Number of entries outside of memory.
+    pub fn away(&self) -> usize {
+        self.slots.away()
     }
 
     /// Calls `each` with everything that changed since the last commit, in an order that gives the same when it is loaded
@@ -242,6 +229,12 @@ impl Store {
         let mut told = self.saved.map(|_| HashSet::new());
         for touched in &self.undo.touched {
             let bucket = touched.bucket;
+            if let Was::Bucket(_) = touched.was {
+                each(Change::Drop { bucket });
+                // What came into it since is to be told after that.
+                told.iter_mut().for_each(HashSet::clear);
+                continue;
+            }
             let key = self.undo.key(touched);
             let entry = self.find(bucket, key);
             if let (Some(told), Some(entry)) = (&mut told, entry)
@@ -250,14 +243,17 @@ impl Store {
                 continue;
             }
             match (touched.was, entry.map(|entry| self.value(entry))) {
-                (Was::Bucket(_), _) => each(Change::Drop { bucket }),
                 (_, Some(value)) => each(Change::Set { bucket, key, value }),
                 // It went with its bucket, or came and went.
-                (Was::Absent, None) => {}
-                (Was::Value(_), None) if self.in_buckets => {}
-                (Was::Value(_), None) => each(Change::Remove { bucket, key }),
+                (_, None) if self.in_buckets || touched.was == Was::Absent => {}
+                (_, None) => each(Change::Remove { bucket, key }),
             }
         }
+    }
+
+    /// About how large what changed since the last commit is, in bytes.
+    pub fn changed_bytes(&self) -> usize {
+        self.undo.bytes() + self.slots.bytes().saturating_sub(self.committed_bytes)
     }
 
     /// True where anything changed since the last commit.
@@ -268,18 +264,25 @@ impl Store {
     /// Makes what changed the state that an abort goes back to.
     pub fn commit(&mut self) {
         for listed in std::mem::take(&mut self.undo.dropped) {
-            listed.into_iter().for_each(|at| self.release(at));
+            listed.into_iter().for_each(|at| self.slots.release(at));
         }
         self.undo.clear();
+        self.committed_bytes = self.slots.bytes();
         self.saved = None;
-        self.block = self.block.wrapping_add(1);
+        let block = self.block;
+        self.next_block();
+        self.slots.make_room(block);
+    }
+
+    fn next_block(&mut self) {
+        self.block = self.block.checked_add(1).unwrap_or(FIRST_BLOCK);
     }
 
     /// Makes this the point that [`Store::roll_back`] goes back to; the last commit stays where it is.
     pub fn save(&mut self) {
         let Undo { data, touched, dropped } = &self.undo;
         self.saved = Some(Saved { data: data.len(), touched: touched.len(), dropped: dropped.len() });
-        self.block = self.block.wrapping_add(1);
+        self.next_block();
     }
 
     /// Puts back everything that changed since it was last saved, and calls `each` with every entry that is there again.
@@ -287,7 +290,7 @@ impl Store {
         let Some(saved) = self.saved else { return };
         self.undo_from(saved, each);
         // What was put back is to be noted again once it is touched.
-        self.block = self.block.wrapping_add(1);
+        self.next_block();
     }
 
     /// Puts back everything that changed since the last commit, and calls `each` with every entry that is there again.
@@ -303,7 +306,10 @@ impl Store {
             let (bucket, key) = (touched.bucket, undo.key(touched));
             if let Was::Bucket(at) = touched.was {
                 let listed = std::mem::take(&mut dropped[at]);
-                listed.iter().for_each(|&at| self.show(at));
+                for &at in &listed {
+                    self.slots.show(at);
+                    self.list(at);
+                }
                 self.buckets.insert(bucket, listed);
                 continue;
             }
@@ -330,7 +336,7 @@ impl Store {
     pub fn load(&mut self, change: Change<'_>) {
         match change {
             Change::Set { bucket, key, value } => match self.find(bucket, key) {
-                Some(entry) => self.replace(entry, value),
+                Some(entry) => self.slots.replace(entry.0, value),
                 None => drop(self.put(bucket, key, value)),
             },
             Change::Remove { bucket, key } => {
@@ -339,39 +345,17 @@ impl Store {
             Change::Drop { bucket } => {
                 for at in self.buckets.remove(&bucket).unwrap_or_default() {
                     self.hide(at);
-                    self.release(at);
+                    self.slots.release(at);
                 }
             }
         }
-    }
-
-    fn replace(&mut self, entry: Entry, value: &[u8]) {
-        let slot = &mut self.slots[entry.0 as usize];
-        let key_bytes = usize::from(slot.key_bytes);
-        if slot.data.len() == key_bytes + value.len() {
-            slot.data[key_bytes..].copy_from_slice(value);
-            return;
-        }
-        let before = slot.data.len();
-        slot.data = [&slot.data[..key_bytes], value].concat().into();
-        self.bytes = self.bytes + slot.data.len() - before;
+        // Nothing here can be undone.
+        self.slots.make_room(0);
     }
 
     fn put(&mut self, bucket: i64, key: &[u8], value: &[u8]) -> Entry {
-        let data: Box<[u8]> = [key, value].concat().into();
-        self.bytes += data.len();
-        let slot = Slot { bucket, data, key_bytes: key.len() as u16, live: true, block: self.block };
-        let at = match self.free.pop() {
-            Some(at) => {
-                self.slots[at as usize] = slot;
-                at
-            }
-            None => {
-                self.slots.push(slot);
-                self.slots.len() as u32 - 1
-            }
-        };
-        self.show(at);
+        let at = self.slots.put(bucket, (key, value), self.hash(bucket, key), self.block);
+        self.list(at);
         if self.in_buckets {
             self.buckets.entry(bucket).or_default().push(at);
         }
@@ -379,39 +363,23 @@ impl Store {
     }
 
     /// Makes a slot's entry one that can be found.
-    fn show(&mut self, at: u32) {
-        let (slots, hasher) = (&mut self.slots, &self.hasher);
-        let slot = &mut slots[at as usize];
-        slot.live = true;
-        let hash = hasher.hash_one((slot.bucket, slot.key()));
+    fn list(&mut self, at: u32) {
         let slots = &self.slots;
-        self.index.insert_unique(hash, at, |&at| {
-            let slot = &slots[at as usize];
-            hasher.hash_one((slot.bucket, slot.key()))
-        });
+        self.index.insert_unique(spread(slots.hash(at)), at, |&at| spread(slots.hash(at)));
     }
 
     /// Makes it one that can't; its slot stays.
     fn hide(&mut self, at: u32) {
-        let slot = &mut self.slots[at as usize];
-        slot.live = false;
-        let hash = self.hasher.hash_one((slot.bucket, slot.key()));
-        if let Ok(found) = self.index.find_entry(hash, |&other| other == at) {
+        self.slots.hide(at);
+        if let Ok(found) = self.index.find_entry(spread(self.slots.hash(at)), |&other| other == at) {
             found.remove();
         }
-    }
-
-    /// Frees the slot of an entry that can't be found any more.
-    fn release(&mut self, at: u32) {
-        let slot = std::mem::take(&mut self.slots[at as usize]);
-        self.bytes -= slot.data.len();
-        self.free.push(at);
     }
 
     fn take_out(&mut self, at: u32) {
         if self.in_buckets {
             // What is undone came last, so this looks at the list's end.
-            let bucket = self.slots[at as usize].bucket;
+            let bucket = self.slots.bucket(at);
             if let Some(listed) = self.buckets.get_mut(&bucket) {
                 if let Some(found) = listed.iter().rposition(|&other| other == at) {
                     listed.swap_remove(found);
@@ -422,46 +390,26 @@ impl Store {
             }
         }
         self.hide(at);
-        self.release(at);
+        self.slots.release(at);
     }
 
     fn touch(&mut self, entry: Entry) {
-        let slot = &mut self.slots[entry.0 as usize];
-        if slot.block != self.block {
-            slot.block = self.block;
-            self.undo.note(slot.bucket, slot.key(), Some(slot.value()));
+        let at = entry.0;
+        if self.slots.block(at) == self.block {
+            return;
+        }
+        if let Some((key, value)) = self.slots.entry(at) {
+            self.undo.note(self.slots.bucket(at), key, Some(value));
+            self.slots.set_block(at, self.block);
         }
     }
 
-    fn hash(&self, bucket: i64, key: &[u8]) -> u64 {
-        self.hasher.hash_one((bucket, key))
+    fn hash(&self, bucket: i64, key: &[u8]) -> u32 {
+        (self.hasher.hash_one((bucket, key)) >> 32) as u32
     }
 }
 
-impl Undo {
-    fn note(&mut self, bucket: i64, key: &[u8], value: Option<&[u8]>) {
-        let start = self.data.len();
-        self.data.extend_from_slice(key);
-        self.data.extend_from_slice(value.unwrap_or_default());
-        let was = value.map_or(Was::Absent, |value| Was::Value(value.len() as u32));
-        self.touched.push(Touched { bucket, start, key_bytes: key.len() as u16, was });
-    }
-
-    fn key(&self, touched: &Touched) -> &[u8] {
-        &self.data[touched.start..][..usize::from(touched.key_bytes)]
-    }
-
-    fn value(&self, touched: &Touched) -> Option<&[u8]> {
-        let start = touched.start + usize::from(touched.key_bytes);
-        match touched.was {
-            Was::Value(bytes) => Some(&self.data[start..][..bytes as usize]),
-            Was::Absent | Was::Bucket(_) => None,
-        }
-    }
-
-    fn clear(&mut self) {
-        self.data.clear();
-        self.touched.clear();
-        self.dropped.clear();
-    }
+/// Half a hash, which is kept with each entry, as a whole one: the index looks at its upper and at its lower bits.
+fn spread(hash: u32) -> u64 {
+    u64::from(hash).wrapping_mul(0x9E37_79B9_7F4A_7C15)
 }

@@ -86,6 +86,11 @@ impl Task {
         self.position != self.committed || changed()
     }
 
+    /// About how much the stages have to say at a commit, in bytes.
+    pub fn changed_bytes(&self) -> usize {
+        self.stages.iter().filter_map(Stage::window_ref).map(WindowStage::changed_bytes).sum()
+    }
+
     /// What each stage has to say at this commit, by the stage's index; `partitions` is the number of the source's.
     pub fn tell(&mut self, partitions: u32) -> &mut [StateRows] {
         self.told.resize_with(self.stages.len(), StateRows::default);

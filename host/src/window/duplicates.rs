@@ -2,8 +2,6 @@
 //!
 //! An entry holds the times of a key's records, eight bytes each, in no order.
 
-use std::cmp::Reverse;
-
 use super::stage::{Fate, WindowStage};
 
 /// The times in an entry.
@@ -40,7 +38,7 @@ impl WindowStage {
             }
         };
         let at_us = forgotten_us(event_us, within_us);
-        self.keyed.timers.push(Reverse((at_us, entry)));
+        self.keyed.timers.push(at_us, entry);
         self.keyed.next_close_us = self.keyed.next_close_us.map(|known_us| known_us.min(at_us));
         Fate::Folded
     }
@@ -48,11 +46,7 @@ impl WindowStage {
     /// Forgets what no record can be a duplicate of any more.
     pub(super) fn forget_times(&mut self, within_us: i64) {
         let watermark_us = self.keyed.clock.watermark_us;
-        while let Some(&Reverse((at_us, entry))) = self.keyed.timers.peek() {
-            if at_us > watermark_us {
-                break;
-            }
-            self.keyed.timers.pop();
+        while let Some(entry) = self.keyed.timers.pop_due(watermark_us) {
             if self.keyed.store.key(entry).is_none() {
                 continue;
             }

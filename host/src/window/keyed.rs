@@ -1,12 +1,10 @@
 //! The states of one partition and its clock, which go back together.
 
-use std::cmp::Reverse;
-use std::collections::BinaryHeap;
-
 use super::clock::Clock;
 use super::duplicates;
 use super::session::Sessions;
 use super::spec::{Ends, Kind, WindowSpec};
+use super::timers::Timers;
 use crate::state::{Change, Entry, Store};
 
 /// The states of one partition, with what is derived from them.
@@ -18,8 +16,8 @@ pub(super) struct Keyed {
     pub clock: Clock,
     committed: Clock,
     saved: Clock,
-    /// When each entry's sessions are to be looked at; an entry may have several, of which one is right.
-    pub timers: BinaryHeap<Reverse<(i64, Entry)>>,
+    /// When each entry's sessions are to be looked at.
+    pub timers: Timers,
     /// No window closes, and no part goes, before the watermark has passed this; `None` where that has to be looked up.
     pub next_close_us: Option<i64>,
 }
@@ -33,7 +31,7 @@ impl Keyed {
             clock: Clock::default(),
             committed: Clock::default(),
             saved: Clock::default(),
-            timers: BinaryHeap::new(),
+            timers: Timers::default(),
             next_close_us: None,
         }
     }
@@ -91,8 +89,9 @@ impl Keyed {
         self.commit();
         self.next_close_us = None;
         self.timers.clear();
-        for entry in self.store.all() {
-            add_timer(&mut self.timers, &self.store, entry, spec);
+        let timers = &mut self.timers;
+        if !matches!(spec.kind, Kind::Fixed { .. }) {
+            self.store.visit(|entry, _, _, value| push_timer(timers, entry, value, spec));
         }
     }
 
@@ -102,7 +101,7 @@ impl Keyed {
             return next_us;
         }
         let next_us = match spec.kind {
-            Kind::Session { .. } | Kind::Duplicates { .. } => self.timers.peek().map_or(i64::MAX, |timer| timer.0.0),
+            Kind::Session { .. } | Kind::Duplicates { .. } => self.timers.first().map_or(i64::MAX, |(at_us, _)| at_us),
             Kind::Fixed { size_us, every_us, offset_us, .. } => {
                 let of = |part_us| Ends::of((size_us, every_us), offset_us, part_us);
                 let next = |part_us| next_of(of(part_us), watermark_us, spec.reopen_us);
@@ -125,18 +124,23 @@ fn next_of(ends: Ends, watermark_us: i64, reopen_us: i64) -> i64 {
     ends.first_after(watermark_us).unwrap_or(ends.last_us + reopen_us)
 }
 
-fn add_timer(timers: &mut BinaryHeap<Reverse<(i64, Entry)>>, store: &Store, entry: Entry, spec: &WindowSpec) {
-    let value = store.value(entry);
+fn add_timer(timers: &mut Timers, store: &Store, entry: Entry, spec: &WindowSpec) {
+    if !matches!(spec.kind, Kind::Fixed { .. }) {
+        push_timer(timers, entry, store.value(entry), spec);
+    }
+}
+
+fn push_timer(timers: &mut Timers, entry: Entry, value: &[u8], spec: &WindowSpec) {
     match spec.kind {
         Kind::Fixed { .. } => {}
         Kind::Session { gap_us } => {
             let at_us = Sessions::of(value).next_timer(gap_us, spec.reopen_us);
-            timers.extend(at_us.map(|at_us| Reverse((at_us, entry))));
+            at_us.into_iter().for_each(|at_us| timers.push(at_us, entry));
         }
         // An entry may be looked at once too often.
         Kind::Duplicates { within_us } => {
-            let at = |time_us| Reverse((duplicates::forgotten_us(time_us, within_us), entry));
-            timers.extend(duplicates::times(value).map(at));
+            let forgotten = duplicates::times(value).map(|time_us| duplicates::forgotten_us(time_us, within_us));
+            forgotten.for_each(|at_us| timers.push(at_us, entry));
         }
     }
 }

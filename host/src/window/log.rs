@@ -86,6 +86,9 @@ pub enum LoadError {
          `millstream offsets reset` begins with new states"
     )]
     Gone(i64),
+    /// Memory has no room for them, and nowhere else has.
+    #[error("{0}")]
+    Memory(String),
     /// A record of somebody else.
     #[error("its changelog holds a record that is no state of Millstream's")]
     Foreign,
@@ -111,7 +114,7 @@ impl WindowStage {
             }
             None => return Err(LoadError::Foreign),
         }
-        Ok(())
+        self.sound_so_far()
     }
 
     /// Ends the reading of a changelog of `bytes` from `base` on, as of the group's offset.
@@ -120,7 +123,7 @@ impl WindowStage {
         self.take_meta(&meta, group)?;
         let sweep = Sweep::grown(base, bytes);
         (self.log.sweep, self.log.sweep_committed) = (sweep, sweep);
-        Ok(())
+        self.sound_so_far()
     }
 
     /// Takes over what a note says of a stage without a changelog.
@@ -159,6 +162,11 @@ impl WindowStage {
     /// True where a commit has something to tell beside the offset.
     pub fn is_changed(&self) -> bool {
         self.keyed.is_changed()
+    }
+
+    /// About how much a commit has to tell, in bytes.
+    pub fn changed_bytes(&self) -> usize {
+        self.keyed.store.changed_bytes()
     }
 
     /// What is to be committed with the offset `position` of partition `of` of so many.
@@ -229,6 +237,7 @@ impl WindowStage {
     pub fn reading(&self) -> Reading {
         Reading {
             keys: self.keyed.store.len() as u64,
+            keys_on_disk: self.keyed.store.away() as u64,
             bytes: self.keyed.store.memory_bytes() as u64,
             watermark_us: (self.keyed.clock.watermark_us != i64::MIN).then_some(self.keyed.clock.watermark_us),
             latest_us: self.keyed.clock.latest_us,
@@ -243,6 +252,8 @@ impl WindowStage {
 pub struct Reading {
     /// Keys, one for each part of a window.
     pub keys: u64,
+    /// Those of them whose states lie outside of memory.
+    pub keys_on_disk: u64,
     /// About how much memory they take, in bytes.
     pub bytes: u64,
     /// Up to when everything is closed, in microseconds since 1970 UTC.

@@ -12,13 +12,15 @@
 //! | `duplicates` | records that came before |
 //! | `aggregate`, `functions`, `decimals`, `plugin` | what states are made of |
 //! | `rows` | keys, and rows as JSON |
-//! | `keyed`, `log` | states and clock together; what a commit tells of them |
+//! | `keyed`, `timers`, `log` | states and clock together; when sessions end; what a commit tells of them |
 //! | `ask` | what is held for one key, for whoever asks |
+//! | `away` | states that memory has no room for |
 //! | `shuffle` | what passes between two levels |
 //! | `quiet` | what happens when no records come |
 
 mod aggregate;
 mod ask;
+mod away;
 mod clock;
 mod decimals;
 mod duplicates;
@@ -35,6 +37,7 @@ mod sessions;
 mod shuffle;
 mod spec;
 mod stage;
+mod timers;
 
 pub use aggregate::Aggregate;
 pub use ask::{Held, HeldWindow, keys_of};

@@ -35,6 +35,7 @@ impl WindowStage {
             return Ok(false);
         }
         self.moved(before_us)?;
+        self.sound()?;
         self.emit(0, position.wrapping_mul(2).wrapping_add(1), to)?;
         Ok(true)
     }

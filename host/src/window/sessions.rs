@@ -1,7 +1,5 @@
 //! Session windows: a key's events that lie no farther apart than the gap.
 
-use std::cmp::Reverse;
-
 use super::plan::Role;
 use super::rows::Due;
 use super::session::{Session, Sessions};
@@ -136,11 +134,7 @@ impl WindowStage {
     pub(super) fn close_sessions(&mut self, gap_us: i64) {
         let (watermark_us, reopen_us) = (self.keyed.clock.watermark_us, self.plan.spec.reopen_us);
         let mut closing = std::mem::take(&mut self.closing);
-        while let Some(&Reverse((at_us, entry))) = self.keyed.timers.peek() {
-            if at_us > watermark_us {
-                break;
-            }
-            self.keyed.timers.pop();
+        while let Some(entry) = self.keyed.timers.pop_due(watermark_us) {
             let Some((_, key)) = self.keyed.store.key(entry) else { continue };
             let value = self.keyed.store.value(entry);
             self.value.clear();
@@ -175,13 +169,11 @@ impl WindowStage {
     /// Makes the rows of all open sessions due, as they are.
     pub(super) fn show_open_sessions(&mut self, gap_us: i64) {
         let mut open = std::mem::take(&mut self.closing);
-        for entry in self.keyed.store.all() {
-            let Some((_, key)) = self.keyed.store.key(entry) else { continue };
-            let value = self.keyed.store.value(entry);
+        self.keyed.store.visit(|_, _, key, value| {
             for session in Sessions::of(value).iter().filter(|session| !session.emitted) {
                 open.push((session.first_us, session.last_us + gap_us), key, &value[session.state.clone()], false);
             }
-        }
+        });
         self.sort_into_due(&mut open);
         self.closing = open;
     }
@@ -200,7 +192,7 @@ impl WindowStage {
     fn expect(&mut self, entry: Entry, gap_us: i64) {
         let sessions = Sessions::of(self.keyed.store.value(entry));
         if let Some(at_us) = sessions.next_timer(gap_us, self.plan.spec.reopen_us) {
-            self.keyed.timers.push(Reverse((at_us, entry)));
+            self.keyed.timers.push(at_us, entry);
             self.keyed.next_close_us = self.keyed.next_close_us.map(|known_us| known_us.min(at_us));
         }
     }

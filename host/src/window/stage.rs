@@ -102,7 +102,7 @@ impl WindowStage {
                 Role::Merge => self.merge_rows(input, offsets, out).map(|()| Vec::new()),
                 Role::Whole | Role::Partial => self.pass(input, offsets, &rejected, out),
             };
-            match passed {
+            match passed.and_then(|found| self.sound().map(|()| found)) {
                 Ok(found) if found.is_empty() => return Ok(()),
                 // As if these rows had not been there: their time counts for nothing either.
                 Ok(found) => {

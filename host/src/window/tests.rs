@@ -1,8 +1,10 @@
 //! The stage against a slow and obvious computation, over random streams that are cut, committed, undone and restored anywhere.
 
 mod ask;
+mod away;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use serde_json::{Value, json};
 
@@ -13,8 +15,12 @@ use crate::config::{
     AggregateConfig, EventTime, Function, LatePolicy, Measure, NamedField, TimeEncoding, WindowConfig, WindowKind,
 };
 use crate::memory::{Chance, KeyValue};
-use crate::plugin::{Emitted, StageInput, StageOutput, Verdict};
+use crate::plugin::{Emitted, StageError, StageInput, StageOutput, Verdict};
 use crate::record::{Cell, Column, ColumnData, ColumnType, TimestampEncoding};
+use crate::spill::{Spill, SpillFolder};
+
+/// Where states go that find no room in memory.
+type Folder<'a> = Option<&'a Arc<SpillFolder>>;
 
 /// One event of a stream; times in milliseconds.
 #[derive(Clone, Debug)]
@@ -54,9 +60,15 @@ fn config(kind: WindowKind, reopen_ms: u64, early_ms: Option<u64>) -> WindowConf
 }
 
 fn stage(config: &WindowConfig, role: Role) -> WindowStage {
+    stage_in(config, role, None)
+}
+
+fn stage_in(config: &WindowConfig, role: Role, folder: Folder<'_>) -> WindowStage {
     let (plan, _) = WindowPlan::new(config, role, &[]);
     let functions = WindowPlan::functions(config).expect("functions");
-    WindowStage::new(plan.into(), Aggregate::Functions(functions))
+    let mut stage = WindowStage::new(plan.into(), Aggregate::Functions(functions));
+    folder.into_iter().for_each(|folder| stage.set_spill(|| Spill::to(folder)));
+    stage
 }
 
 fn kinds() -> Vec<WindowKind> {
@@ -104,6 +116,10 @@ fn run(stage: &mut WindowStage, events: &[Event], first_offset: i64) -> (Vec<Val
 
 /// Runs events and returns all that came of them.
 fn output_of(stage: &mut WindowStage, events: &[Event], first_offset: i64) -> StageOutput {
+    try_run(stage, events, first_offset).expect("no trouble")
+}
+
+fn try_run(stage: &mut WindowStage, events: &[Event], first_offset: i64) -> Result<StageOutput, StageError> {
     let json = |texts: Vec<String>| {
         let mut column = Column::new(ColumnType::Json);
         for text in texts {
@@ -133,8 +149,8 @@ fn output_of(stage: &mut WindowStage, events: &[Event], first_offset: i64) -> St
     let input = StageInput { rows: events.len(), columns: &columns, keys, values, headers, timestamps_ms };
     let offsets: Vec<i64> = (0..events.len() as i64).map(|row| first_offset + row).collect();
     let mut out = StageOutput::default();
-    stage.run(&input, &offsets, &mut out).expect("no trouble");
-    out
+    stage.run(&input, &offsets, &mut out)?;
+    Ok(out)
 }
 
 fn rows(emitted: &Emitted) -> Vec<Value> {
@@ -321,15 +337,15 @@ fn time(ms: i64) -> String {
     format!("1970-01-01T00:{:02}:{:02}{fraction}Z", ms.div_euclid(60_000), ms.div_euclid(1_000) % 60)
 }
 
-#[test]
-fn every_kind_of_window_gives_the_rows_of_an_obvious_computation_whatever_happens_on_the_way() {
-    for seed in 0..12 {
+/// Sees what all kinds of windows give on a rough ride.
+fn ride_all(seeds: std::ops::Range<u64>, folder: Folder<'_>) {
+    for seed in seeds {
         for kind in kinds() {
             for (reopen_ms, early_ms) in [(0, None), (50, None), (0, Some(40)), (120, Some(70))] {
                 let config = config(kind, reopen_ms, early_ms);
                 let events = stream(seed, 250);
                 let expected = Reference::of(&config, &events);
-                let (found, late) = rough_ride(&config, &events, seed);
+                let (found, late) = rough_ride(&config, &events, seed, folder);
                 assert_eq!(late, expected.late, "{kind:?} seed {seed}: late");
                 for (at, (found, expected)) in found.iter().zip(&expected.rows).enumerate() {
                     assert_eq!(found, expected, "{kind:?} {reopen_ms} {early_ms:?} seed {seed} row {at}");
@@ -340,10 +356,15 @@ fn every_kind_of_window_gives_the_rows_of_an_obvious_computation_whatever_happen
     }
 }
 
+#[test]
+fn every_kind_of_window_gives_the_rows_of_an_obvious_computation_whatever_happens_on_the_way() {
+    ride_all(0..12, None);
+}
+
 /// Runs a stream in pieces, of which some are undone, and restores the stage from its changelog now and then.
-fn rough_ride(config: &WindowConfig, events: &[Event], seed: u64) -> (Vec<Value>, Vec<i64>) {
+fn rough_ride(config: &WindowConfig, events: &[Event], seed: u64, folder: Folder<'_>) -> (Vec<Value>, Vec<i64>) {
     let mut chance = Chance::new(!seed);
-    let mut stage_now = stage(config, Role::Whole);
+    let mut stage_now = stage_in(config, Role::Whole, folder);
     stage_now.begin(0);
     let (mut rows, mut late) = (Vec::new(), Vec::new());
     let (mut pending_rows, mut pending_late) = (Vec::new(), Vec::new());
@@ -373,9 +394,7 @@ fn rough_ride(config: &WindowConfig, events: &[Event], seed: u64) -> (Vec<Value>
                     pending_late.clear();
                     continue;
                 }
-                let of =
-                    |row| (told.rows.keys.get(row).map(<[u8]>::to_vec), told.rows.values.get(row).map(<[u8]>::to_vec));
-                changelog.extend((0..told.rows.len()).map(of));
+                push_told(&told, &mut changelog);
                 stage_now.commit();
                 rows.append(&mut pending_rows);
                 late.append(&mut pending_late);
@@ -386,7 +405,7 @@ fn rough_ride(config: &WindowConfig, events: &[Event], seed: u64) -> (Vec<Value>
             }
             3 if chance.below(3) == 0 => {
                 let base = stage_now.base();
-                stage_now = restored(config, &changelog, base, committed);
+                stage_now = restored_in(config, &changelog, base, committed, folder);
                 position = committed;
                 pending_rows.clear();
                 pending_late.clear();
@@ -397,16 +416,26 @@ fn rough_ride(config: &WindowConfig, events: &[Event], seed: u64) -> (Vec<Value>
     (rows, late)
 }
 
+fn push_told(told: &StateRows, changelog: &mut Vec<KeyValue>) {
+    let rows = &told.rows;
+    let of = |row| (rows.keys.get(row).map(<[u8]>::to_vec), rows.values.get(row).map(<[u8]>::to_vec));
+    changelog.extend((0..rows.len()).map(of));
+}
+
 fn restored(config: &WindowConfig, changelog: &[KeyValue], base: i64, committed: usize) -> WindowStage {
-    let mut stage = stage(config, Role::Whole);
-    let rest = &changelog[base as usize..];
+    restored_in(config, changelog, base, committed, None)
+}
+
+fn restored_in(config: &WindowConfig, log: &[KeyValue], base: i64, to: usize, folder: Folder<'_>) -> WindowStage {
+    let mut stage = stage_in(config, Role::Whole, folder);
+    let rest = &log[base as usize..];
     for (key, value) in rest {
         stage.load(key.as_deref(), value.as_deref()).expect("our own");
     }
     if rest.is_empty() {
         stage.begin(base);
     } else {
-        stage.loaded(base, 0, committed as i64).expect("as it was committed");
+        stage.loaded(base, 0, to as i64).expect("as it was committed");
     }
     stage
 }
@@ -460,9 +489,7 @@ fn deduplicated(config: &WindowConfig, events: &[Event], seed: u64) -> Vec<Verdi
             }
             _ => {
                 once.tell(to as i64, (0, 1), &mut told);
-                let bytes = |bytes: Option<&[u8]>| bytes.map(<[u8]>::to_vec);
-                let of = |row| (bytes(told.rows.keys.get(row)), bytes(told.rows.values.get(row)));
-                changelog.extend((0..told.rows.len()).map(of));
+                push_told(&told, &mut changelog);
                 once.commit();
                 verdicts.extend(found);
             }

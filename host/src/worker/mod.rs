@@ -268,10 +268,12 @@ impl Worker {
         let worked = self.block.records.saturating_sub(before);
         let caught_up = !self.source.filled();
         let block = &self.block;
+        let states_bytes: usize = self.tasks.values().map(Task::changed_bytes).sum();
+        let bytes = block.bytes + states_bytes as u64;
         let age_ms = now_ms.saturating_sub(block.since_ms);
         let gap_ms = now_ms.saturating_sub(block.last_commit_ms);
         if block.batches > 0
-            && self.shared.policy.due((block.records, block.bytes), age_ms, gap_ms, caught_up || self.source_ended)
+            && self.shared.policy.due((block.records, bytes), age_ms, gap_ms, caught_up || self.source_ended)
         {
             self.commit(now_ms)?;
         }
@@ -305,7 +307,7 @@ impl Worker {
             State::Running => {
                 let gap_ms = now_ms.saturating_sub(self.block.last_commit_ms);
                 let gather_ms = self.shared.policy.min_interval_ms.saturating_sub(gap_ms).min(POLL_WAIT_MS);
-                (if self.block.batches == 0 { POLL_WAIT_MS } else { 1 }, gather_ms)
+                (if self.has_work() { 1 } else { POLL_WAIT_MS }, gather_ms)
             }
         };
         let polled = self.source.poll(wait_ms, gather_ms, &mut events);
@@ -318,6 +320,11 @@ impl Worker {
             polled => polled?,
         }
         Ok(())
+    }
+
+    /// True where there is something to do though no record comes.
+    fn has_work(&self) -> bool {
+        self.block.batches > 0 || !self.restoring.is_empty()
     }
 
     fn handle(&mut self, event: Event, now_ms: u64) -> Result<(), WorkerError> {

@@ -9,7 +9,7 @@ pub struct CommitPolicy {
     pub max_interval_ms: u64,
     /// The most records in one commit.
     pub records_max: u64,
-    /// The most bytes of outputs in one commit: the outbox holds them until it is delivered.
+    /// The most bytes of outputs and changed states in one commit: memory holds them until it is done.
     pub bytes_max: u64,
 }
 

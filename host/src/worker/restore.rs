@@ -1,6 +1,7 @@
 //! Partitions whose states are read back from their changelogs before their first record is taken.
 
 use std::collections::BTreeMap;
+use std::time::Instant;
 
 use super::{State, Worker, WorkerError};
 use crate::record::Place;
@@ -16,6 +17,7 @@ pub(super) struct Restoring {
     task: Task,
     /// The changelogs that are read, by stage.
     open: BTreeMap<usize, Open>,
+    since: Instant,
 }
 
 /// A changelog that is read.
@@ -63,7 +65,8 @@ impl Worker {
             return Ok(Some(task));
         }
         tracing::info!("{}: its states are restored from {} changelogs", start.place, open.len());
-        self.restoring.insert(start.place.clone(), Restoring { start: start.clone(), task, open });
+        self.restoring
+            .insert(start.place.clone(), Restoring { start: start.clone(), task, open, since: Instant::now() });
         Ok(None)
     }
 
@@ -101,13 +104,19 @@ impl Worker {
     }
 
     fn restored(&mut self, place: &Place) -> Result<(), WorkerError> {
-        let Some(Restoring { start, mut task, open }) = self.restoring.remove(place) else { return Ok(()) };
-        for (stage, Open { base, bytes, .. }) in open {
+        let Some(Restoring { start, mut task, open, since }) = self.restoring.remove(place) else { return Ok(()) };
+        let (mut records, mut all_bytes) = (0, 0);
+        for (stage, Open { base, end, bytes }) in open {
+            (records, all_bytes) = (records + end - base, all_bytes + bytes);
             self.states.close(stage, place.partition)?;
             let loaded = task.window(stage).map_or(Ok(()), |window| window.loaded(base, bytes, start.offset));
             loaded.map_err(|why| task.not_taken(stage, why))?;
         }
-        tracing::info!("{place}: its states are restored");
+        tracing::info!(
+            "{place}: its states are restored: {records} records, {} MiB, {:.1} s",
+            all_bytes >> 20,
+            since.elapsed().as_secs_f64()
+        );
         self.tasks.insert(place.clone(), task);
         Ok(self.source.assign(&[start])?)
     }
