@@ -273,29 +273,3 @@ fn left_out_rows_are_counted() {
     assert_eq!(value(&text, "millstream_lookup_table_bad_rows_total", &["table=\"users\""]), Some(2.0));
     assert_eq!(line.end(), 0);
 }
-
-#[test]
-fn a_record_may_wait_for_its_row_and_no_longer_than_it_is_told() {
-    let folder = Folder::new("wait");
-    folder.write("users.csv", USERS);
-    let stage = JOIN.replace("no_match: null", "no_match: null, wait: 10m");
-    let pipeline = folder.pipeline("  users: {csv: {path: users.csv, key: user_id}}", &stage, "logs: {level: debug}");
-    let mut line = Line::start(&folder, &pipeline);
-    assert_eq!(line.send(r#"{"id": null}"#)["city"], Value::Null, "what names no row waits for none");
-    std::thread::scope(|scope| {
-        let sent = scope.spawn(|| line.send(r#"{"id": 3}"#));
-        let log = || folder.read("run.log");
-        await_some("that it waits", || {
-            log().contains("has no row for the key \"3\"; the table may catch up").then_some(())
-        });
-        folder.replace("users.csv", format!("{USERS}3,Linz,5\n"));
-        assert_eq!(sent.join().expect("an answer"), json!({"id": 3, "city": "Linz"}));
-    });
-    assert_eq!(line.end(), 0);
-    let stage = stage.replace("null, wait: 10m", "reject, wait: 400ms");
-    let pipeline = folder.pipeline("  users: {csv: {path: users.csv, key: user_id}}", &stage, "");
-    let mut line = Line::start(&folder, &pipeline);
-    assert_eq!(line.send(r#"{"id": 9}"#)["reason"]["code"], "no_match");
-    assert_eq!(line.send(r#"{"id": 3}"#)["city"], "Linz");
-    assert_eq!(line.end(), 0);
-}

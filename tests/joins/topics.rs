@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 use crate::dice::Dice;
 use crate::harness::broker::{Broker, shared};
 use crate::harness::http::{address, await_some, get, value};
+use crate::harness::process::Millstream;
 use crate::harness::topics::{self, Filler};
 use crate::line::{Folder, Line, millstream};
 
@@ -274,4 +275,42 @@ fn a_table_whose_broker_is_away_serves_what_it_has_and_says_so() {
     metrics.await_table("changes_total", 1.0);
     assert_eq!(line.send(r#"{"id": 1}"#)["city"], "Linz");
     assert_eq!(line.end(), 0);
+}
+
+#[test]
+fn a_record_may_wait_for_its_row_and_no_longer_than_it_is_told() {
+    let (brokers, name) = (brokers(), topic("joins-wait"));
+    let of = |part: &str| format!("{name}-{part}");
+    topics::make_with(&brokers, &[&name], 1, COMPACTED);
+    topics::make(&brokers, &[&of("in"), &of("out")], 1);
+    let folder = Folder::new("wait");
+    let run = |part: &str, join: &str| {
+        let text = format!(
+            "pipeline: {name}\nsource: {{kafka: {{brokers: '{brokers}', topic: {name}-in, start: earliest}}}}\n\
+             tables: {{users: {{kafka: {{topic: {name}, key: record}}}}}}\n\
+             stages: [{{name: add, join: {{table: users, on: /id, columns: {{city: /city}}, {join}}}}}]\n\
+             outputs: {{main: {{kafka: {{topic: {name}-out}}}}}}\ndead_letters: {{to: {{file: {{path: dead.ndjson}}}}}}\n\
+             delivery: at_least_once\n{LISTEN}\n"
+        );
+        let config = folder.write("p.yaml", text);
+        Millstream::start(&folder.0, part, &["run", &config.to_string_lossy()])
+    };
+    let mut process = run("long", "no_match: null, wait: 10m");
+    Filler::new(&brokers, &of("in")).send(rows(&[(None, Some("{\"id\": null}")), (None, Some("{\"id\": 3}"))]));
+    let observe = address(&folder.0, "long", "observe");
+    let misses = || value(&get(observe, "/metrics"), "millstream_lookups_total", &["result=\"miss\""]);
+    process.await_that("some tries", || misses().is_some_and(|misses| misses > 2.0));
+    assert_eq!(topics::written(&brokers, &of("out")), 0, "nothing of the batch goes on");
+    Filler::new(&brokers, &name).send(rows(&[(Some("3"), Some(&city("Linz")))]));
+    process.await_that("both", || topics::written(&brokers, &of("out")) == 2);
+    let out = topics::read(&brokers, &of("out"), true);
+    let values: Vec<&[u8]> = out[0].values.iter().flatten().collect();
+    assert_eq!(values, [&b"{\"id\": null,\"city\":null}"[..], b"{\"id\": 3,\"city\":\"Linz\"}"]);
+    assert!(process.terminate().success());
+
+    let mut process = run("short", "no_match: reject, wait: 400ms");
+    Filler::new(&brokers, &of("in")).send(rows(&[(None, Some("{\"id\": 9}")), (None, Some("{\"id\": 3}"))]));
+    process.await_that("the one with a row", || topics::written(&brokers, &of("out")) == 3);
+    assert!(process.terminate().success());
+    assert_eq!(folder.lines("dead.ndjson")[0]["reason"]["code"], "no_match");
 }

@@ -57,14 +57,23 @@ pub(super) fn states(
     Ok(())
 }
 
-/// Every table that a `join` names is there.
-pub(super) fn joins(at: &At<'_>, stages: &[StageConfig], tables: &[TableConfig]) -> Result<(), ConfigError> {
+/// Every table that a `join` names is there, and one that waits has a source that can go back.
+pub(super) fn joins(
+    at: &At<'_>,
+    stages: &[StageConfig],
+    (tables, source): (&[TableConfig], &SourceConfig),
+) -> Result<(), ConfigError> {
     let names: Vec<&str> = tables.iter().map(|table| table.name.as_str()).collect();
     for (stage, at) in stages.iter().zip(at.list("a list of stages")?) {
         let StageKind::Join(join) = &stage.kind else { continue };
         if !names.contains(&join.table.as_str()) {
             let there = if names.is_empty() { "none: add it under `tables`".to_owned() } else { one_of(&names) };
             return Err(at.error(format!("`{}` joins with the table `{}`; there is {there}", stage.name, join.table)));
+        }
+        if join.wait_ms > 0 && !matches!(source, SourceConfig::Kafka(_)) {
+            let text =
+                format!("`{}` may `wait` only for records of a Kafka topic, which can be read again", stage.name);
+            return Err(at.error(text));
         }
     }
     Ok(())

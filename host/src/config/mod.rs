@@ -260,7 +260,7 @@ impl Config {
                 let stages = stage::read_stages(&at)?;
                 check::routes(&at, &stages, &outputs)?;
                 outputs.iter_mut().for_each(|(_, output)| output.note_versioned(&stages));
-                check::joins(&at, &stages, &tables)?;
+                check::joins(&at, &stages, (&tables, &source))?;
                 stages
             }
             None => Vec::new(),

@@ -390,6 +390,11 @@ dead_letters: {to: {stdout: {}}}
                 "12:65: stages[1].join.wait: expected a time from 200ms to 600s, such as",
             ),
             (
+                "no_match: reject",
+                "no_match: reject, wait: 1s",
+                "11:5: stages[1]: `known` may `wait` only for records of a Kafka topic, which can be read again",
+            ),
+            (
                 "table: rates",
                 "table: rate",
                 "11:5: stages[1]: `known` joins with the table `rate`; there is users or rates",

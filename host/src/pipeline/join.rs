@@ -78,6 +78,7 @@ impl Join {
             hits += u64::from(found.is_some());
             if let (None, Some(key), 1..) = (found, key, self.tries.0) {
                 self.tries.0 -= 1;
+                self.view.count(hits, 1);
                 let why = format!("table `{}` has no row for the key {}", self.view.table().name(), shown(key));
                 self.scratch = scratch;
                 return Err(StageError::Waiting(why));
