@@ -9,6 +9,8 @@ mod harness;
 mod dice;
 #[path = "joins/line.rs"]
 mod line;
+#[path = "joins/parts.rs"]
+mod parts;
 #[path = "joins/plugins.rs"]
 mod plugins;
 #[path = "joins/topics.rs"]

@@ -66,7 +66,7 @@ fn a_plugin_that_gets_no_instance_holds_its_partitions_and_loses_nothing() {
     let mut other = runner().expect("the only instance");
     let spec = StageSpec::new("hostile", other.descriptor(), &["main".into()]).expect("a stage");
     let pipeline = Pipeline::new(vec![spec], vec!["main".into()], &[None]).expect("a pipeline");
-    let stages: StageFactory = Arc::new(move || Ok(vec![Stage::Plugin(Box::new(runner()?), Joined::default())]));
+    let stages: StageFactory = Arc::new(move |_| Ok(vec![Stage::Plugin(Box::new(runner()?), Joined::default())]));
 
     let input: Vec<Rows> = (0..PARTITIONS).map(|partition| partition_of(1, partition)).collect();
     let kafka = MemoryKafka::new(input, 1, Faults::default());
@@ -197,7 +197,7 @@ impl Group {
         let delivery = MemoryDelivery::new(&self.kafka, &format!("worker-{worker}"));
         let keys = [Some(Pointer::parse("/country")?)];
         let pipeline = Pipeline::new(Vec::new(), vec!["main".into()], &keys)?;
-        let shared = shared(pipeline, Arc::new(|| Ok(Vec::new())));
+        let shared = shared(pipeline, Arc::new(|_| Ok(Vec::new())));
         let made = Worker::new(shared, Source::Memory(source), Delivery::Memory(delivery)).with_rules(self.rules);
         self.workers.insert(worker, (member, made));
         Ok(())

@@ -329,7 +329,7 @@ impl Group<'_> {
         let pipeline = Pipeline::new(vec![spec], vec!["main".into()], &[None])?;
         let functions = WindowPlan::functions(self.window).context("functions")?;
         let (plan, folder) = (Arc::new(plan), self.folder.cloned());
-        let stages: StageFactory = Arc::new(move || {
+        let stages: StageFactory = Arc::new(move |_| {
             let aggregate = Aggregate::Functions(functions.clone());
             let mut stage = WindowStage::new(plan.clone(), aggregate);
             folder.iter().for_each(|folder| stage.set_spill(|| Spill::to(folder)));

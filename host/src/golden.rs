@@ -304,7 +304,7 @@ fn plugin_alone(plugin: &Path, config_json: &str, file: &Path) -> Result<Config,
 fn pass(prepared: &Prepared, rows: &Rows, cuts: &[&[usize]]) -> Result<Files, GoldenError> {
     let pipeline = &prepared.pipeline;
     let mut lines: Vec<(i64, String, String)> = Vec::new();
-    let mut stages = prepared.factory()()?;
+    let mut stages = prepared.factory()(0)?;
     let mut run = Run::new(usize::MAX);
     let mut flow = Flow::default();
     let mut part = Rows::default();

@@ -290,7 +290,7 @@ fn a_record_may_wait_for_its_row_and_no_longer_than_it_is_told() {
              tables: {{users: {{kafka: {{topic: {name}, key: record}}}}}}\n\
              stages: [{{name: add, join: {{table: users, on: /id, columns: {{city: /city}}, {join}}}}}]\n\
              outputs: {{main: {{kafka: {{topic: {name}-out}}}}}}\ndead_letters: {{to: {{file: {{path: dead.ndjson}}}}}}\n\
-             delivery: at_least_once\n{LISTEN}\n"
+             delivery: at_least_once\n{LISTEN}\nadmin: {{listen: '127.0.0.1:0'}}\n"
         );
         let config = folder.write("p.yaml", text);
         Millstream::start(&folder.0, part, &["run", &config.to_string_lossy()])

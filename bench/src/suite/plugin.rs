@@ -128,7 +128,7 @@ impl Chain {
         let file = work.join(format!("plugin-{count}.yaml"));
         std::fs::write(&file, text).with_context(|| format!("can't write {}", file.display()))?;
         let prepared = Prepared::new(&Config::load(&file)?)?;
-        let stages = (prepared.factory())()?;
+        let stages = (prepared.factory())(0)?;
         Ok(Self { prepared, stages, run: Run::new(usize::MAX), out: Flow::default() })
     }
 

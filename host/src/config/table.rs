@@ -57,6 +57,8 @@ pub struct TableTopic {
     pub topic: String,
     /// What a row is found by.
     pub key: TableKey,
+    /// Each task sees the partition of its own number only; otherwise all see all.
+    pub co_partitioned: bool,
 }
 
 /// What a topic's row is found by.
@@ -104,7 +106,7 @@ pub enum NoMatch {
 
 pub(super) const TABLE_KEYS: &[&str] = &["csv", "ndjson", "kafka", "columns", "bad_rows", "memory_limit"];
 pub(super) const TABLE_FILE_KEYS: &[&str] = &["path", "key", "max_line"];
-pub(super) const TABLE_TOPIC_KEYS: &[&str] = &["topic", "key", "brokers", "properties"];
+pub(super) const TABLE_TOPIC_KEYS: &[&str] = &["topic", "key", "copy", "brokers", "properties"];
 pub(super) const JOIN_KEYS: &[&str] = &["table", "on", "columns", "no_match", "wait"];
 const KINDS: &[&str] = &["csv", "ndjson", "kafka"];
 
@@ -213,7 +215,13 @@ impl TableTopic {
             _ => TableKey::Field(column(&key_at)?),
         };
         let topic = fields.required("topic", "the topic with the rows")?.topic()?;
-        Ok(Self { connection, topic, key })
+        let co_partitioned = fields.or("copy", false, |at| at.choice(&[("full", false), ("partition", true)]))?;
+        if co_partitioned && source.is_none() {
+            return Err(
+                at.error("`copy: partition` needs a Kafka source, whose partitions decide which rows are needed")
+            );
+        }
+        Ok(Self { connection, topic, key, co_partitioned })
     }
 }
 

@@ -48,20 +48,25 @@ pub fn join_descriptor(config: &JoinConfig, table: &TableConfig) -> Descriptor {
 }
 
 impl Join {
-    /// A join with `table`, which keeps at least the columns that it names.
-    pub fn new(config: &JoinConfig, table: &Arc<Table>) -> Self {
+    /// A join with `table`, which keeps at least the columns that it names, for a task of this partition.
+    pub fn new(config: &JoinConfig, table: &Arc<Table>, partition: i32) -> Self {
         let target = |path: &String| config.columns.keys().position(|column| column == path);
         let type_of =
             |path: &String| table.columns().iter().find(|column| column.path == *path).map(|column| column.ty);
         Self {
             targets: table.columns().iter().map(|column| target(&column.path)).collect(),
             types: config.columns.keys().map(|path| type_of(path).unwrap_or(ColumnType::Json)).collect(),
-            view: View::new(table.clone()),
+            view: View::new(table.clone(), partition),
             on: config.on.clone(),
             no_match: config.no_match,
             tries: (tries(config), tries(config)),
             scratch: Vec::new(),
         }
+    }
+
+    /// The table that is not read yet, where that is so.
+    pub(super) fn unready(&self) -> Option<&str> {
+        (!self.view.is_ready()).then(|| self.view.table().name())
     }
 
     /// Looks all rows up in the table as it is now; `out` has one verdict a row already. An error asks for another try.

@@ -36,8 +36,9 @@ pub(super) fn key_fields(joins: &[JoinField]) -> Vec<&str> {
 }
 
 impl Joined {
-    /// The joins of a plugin that reads `own_reads` fields; the error says which table or column there is not.
-    pub fn new(joins: &[JoinField], own_reads: usize, tables: &Tables) -> Result<Self, String> {
+    /// The joins of a plugin that reads `own_reads` fields, for a task of this partition; the error says which table or column
+    /// there is not.
+    pub fn new(joins: &[JoinField], own_reads: usize, (tables, partition): (&Tables, i32)) -> Result<Self, String> {
         let fields = key_fields(joins);
         let mut groups: Vec<Group> = Vec::new();
         for (index, JoinField { column, on, .. }) in joins.iter().enumerate() {
@@ -48,13 +49,24 @@ impl Joined {
             let known = groups.iter().position(|group| group.on == *on && group.view.table().name() == column.table);
             let group = known.unwrap_or_else(|| {
                 let read = own_reads + fields.iter().position(|field| field == on).unwrap_or_default();
-                groups.push(Group { view: View::new(table.clone()), on: on.clone(), read, targets: Vec::new() });
+                groups.push(Group {
+                    view: View::new(table.clone(), partition),
+                    on: on.clone(),
+                    read,
+                    targets: Vec::new(),
+                });
                 groups.len() - 1
             });
             groups[group].targets.push((place, index));
         }
         groups.iter_mut().for_each(|group| group.targets.sort_unstable());
         Ok(Self { groups, types: joins.iter().map(|join| join.ty).collect(), scratch: Vec::new() })
+    }
+
+    /// A table that is not read yet.
+    pub(super) fn unready(&self) -> Option<&str> {
+        let mut views = self.groups.iter().map(|group| &group.view);
+        views.find(|view| !view.is_ready()).map(|view| view.table().name())
     }
 
     /// Looks up all rows that are still on their way, in the tables as they are now; `reads` has the column of each of the

@@ -34,6 +34,15 @@ impl Stage {
         }
     }
 
+    /// A table that it needs and that is not read yet.
+    pub fn unready(&self) -> Option<&str> {
+        match self {
+            Self::Plugin(runner, joined) => runner.unready().or_else(|| joined.unready()),
+            Self::Builtin(Builtin::Join(join)) => join.unready(),
+            Self::Builtin(_) | Self::Window(_) => None,
+        }
+    }
+
     /// True where it looks at the offsets of its rows.
     pub fn wants_offsets(&self) -> bool {
         matches!(self, Self::Window(_))

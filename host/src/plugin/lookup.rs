@@ -23,8 +23,8 @@ pub(super) struct Lookups {
 }
 
 impl Lookups {
-    /// What the descriptor asks for; the error says what there is not.
-    pub(super) fn new(wanted: &[TableField], tables: &Tables) -> Result<Self, String> {
+    /// What the descriptor asks for, for a task of this partition; the error says what there is not.
+    pub(super) fn new(wanted: &[TableField], (tables, partition): (&Tables, i32)) -> Result<Self, String> {
         let mut found = Self { views: Vec::new(), columns: Vec::new() };
         for TableField { table, path } in wanted {
             let own = tables.get(table).ok_or_else(|| format!("there is no table `{table}`"))?;
@@ -32,12 +32,17 @@ impl Lookups {
             let column = column.ok_or_else(|| format!("the table `{table}` keeps no column `{path}`"))?;
             let known = found.views.iter().position(|view| view.table().name() == table);
             let view = known.unwrap_or_else(|| {
-                found.views.push(View::new(own.clone()));
+                found.views.push(View::new(own.clone(), partition));
                 found.views.len() - 1
             });
             found.columns.push((view, column));
         }
         Ok(found)
+    }
+
+    /// A table that is not read yet.
+    pub(super) fn unready(&self) -> Option<&str> {
+        self.views.iter().find(|view| !view.is_ready()).map(|view| view.table().name())
     }
 
     /// Looks at the newest rows from now on.
@@ -125,7 +130,7 @@ mod tests {
         table.publish(table.empty().with(rows));
         let tables: Tables = [("rates".to_owned(), table)].into();
         let wanted = |path: &str| TableField { table: "rates".to_owned(), path: path.to_owned() };
-        let lookups = Lookups::new(&[wanted("/b"), wanted("/a")], &tables).expect("they are there");
+        let lookups = Lookups::new(&[wanted("/b"), wanted("/a")], (&tables, 0)).expect("they are there");
         let asked = keys(&["y", "z", "x", "", "y", "y", "y", "y", "x", "y"]);
         let found = lookups.look_up(0, &asked, 20).expect("it fits");
         let values: Vec<Option<&[u8]>> = (0..10).map(|row| found.get(row)).collect();
@@ -134,7 +139,7 @@ mod tests {
         let why = lookups.look_up(0, &asked, 13).expect_err("too much");
         assert_eq!(why, "the values that it looks up have more than 13 bytes");
         assert!(lookups.look_up(2, &asked, 20).expect_err("no such").contains("looks up column 2, which"));
-        let missing = Lookups::new(&[wanted("/c")], &tables).expect_err("none");
+        let missing = Lookups::new(&[wanted("/c")], (&tables, 0)).expect_err("none");
         assert_eq!(missing, "the table `rates` keeps no column `/c`");
     }
 }

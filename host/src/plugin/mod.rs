@@ -268,6 +268,9 @@ pub enum StageError {
         /// The version, and those that it knows.
         why: String,
     },
+    /// A table is not read yet, so that no row was run.
+    #[error("the table `{0}` is not read yet")]
+    Unready(String),
     /// A table may still get the row that a record names.
     #[error("{0}; the table may catch up")]
     Waiting(String),
@@ -292,7 +295,7 @@ impl StageError {
     pub fn is_transient(&self) -> bool {
         match self {
             Self::Instance(why) => why.is_transient(),
-            Self::NotReady(_) | Self::States { .. } | Self::Waiting(_) => true,
+            Self::NotReady(_) | Self::States { .. } | Self::Unready(_) | Self::Waiting(_) => true,
             Self::Judge { .. } | Self::Input(_) | Self::Memory(_) | Self::Interrupted => false,
         }
     }

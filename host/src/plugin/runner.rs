@@ -33,14 +33,19 @@ impl StageRunner {
         Ok(Self { seat, descriptor, lookups: None, scratch: Scratch::default() })
     }
 
-    /// Lets the plugin look up the columns of tables that its descriptor names; fails where there is none of them.
-    pub fn with_tables(mut self, tables: &Tables) -> Result<Self, PluginError> {
+    /// Lets the plugin of a task of this partition look up the columns of tables that its descriptor names; fails where there is none of them.
+    pub fn with_tables(mut self, tables: &Tables, partition: i32) -> Result<Self, PluginError> {
         if !self.descriptor.lookups.is_empty() {
-            let lookups = Lookups::new(&self.descriptor.lookups, tables);
+            let lookups = Lookups::new(&self.descriptor.lookups, (tables, partition));
             let name = self.plugin().name().to_owned();
             self.lookups = Some(Arc::new(lookups.map_err(|reason| PluginError::Descriptor { name, reason })?));
         }
         Ok(self)
+    }
+
+    /// A table that the plugin looks into and that is not read yet.
+    pub fn unready(&self) -> Option<&str> {
+        self.lookups.as_ref()?.unready()
     }
 
     /// What the plugin reads and writes.

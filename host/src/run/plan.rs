@@ -128,7 +128,7 @@ impl Prepared {
         &self.tables
     }
 
-    /// Makes the stages of a task.
+    /// Makes the stages of a task, given its partition.
     pub fn factory(&self) -> StageFactory {
         self.factory_until(&Arc::default())
     }
@@ -137,7 +137,7 @@ impl Prepared {
     pub(super) fn factory_until(&self, stop: &Arc<AtomicBool>) -> StageFactory {
         let (stages, tables, spill, stop) =
             (self.stages.clone(), self.tables.clone(), self.spill.clone(), stop.clone());
-        Arc::new(move || stages.iter().map(|stage| stage.stage((&tables, &spill), &stop)).collect())
+        Arc::new(move |partition| stages.iter().map(|stage| stage.stage((&tables, partition, &spill), &stop)).collect())
     }
 
     /// The second level of one of the stages, as workers run it.
@@ -155,7 +155,7 @@ impl Prepared {
         Ok(Chain {
             number: 0,
             pipeline: Arc::new(Pipeline::new(vec![spec], outputs, &keys)?),
-            stages: Arc::new(move || Ok(vec![loaded.stage((&tables, &spill), &stop)?])),
+            stages: Arc::new(move |partition| Ok(vec![loaded.stage((&tables, partition, &spill), &stop)?])),
             labels: Arc::new(DeadLetterLabels { pipeline: config.pipeline.clone(), stages: labels }),
             lineage: None,
             plugins: Arc::default(),
@@ -260,7 +260,7 @@ impl Loaded {
 
     fn stage(
         &self,
-        (tables, spill): (&Tables, &Arc<SpillFolder>),
+        (tables, partition, spill): (&Tables, i32, &Arc<SpillFolder>),
         stop: &Arc<AtomicBool>,
     ) -> Result<Stage, PluginError> {
         match &self.make {
@@ -279,17 +279,17 @@ impl Loaded {
             }
             Make::Plugin { plugin, config_json, limits } => {
                 let runner = StageRunner::new(plugin.clone(), config_json, limits.clone())?;
-                let mut runner = runner.with_tables(tables)?;
+                let mut runner = runner.with_tables(tables, partition)?;
                 runner.set_interrupt(stop.clone());
                 let Descriptor { joins, reads, .. } = runner.descriptor();
                 let name = plugin.name().to_owned();
-                let joined = Joined::new(joins, reads.len(), tables);
+                let joined = Joined::new(joins, reads.len(), (tables, partition));
                 let joined = joined.map_err(|reason| PluginError::Descriptor { name, reason })?;
                 Ok(Stage::Plugin(Box::new(runner), joined))
             }
             // The configuration was checked: a join names one of its tables.
             Make::Join(join) => match tables.get(&join.table) {
-                Some(table) => Ok(Stage::Builtin(Builtin::Join(Box::new(Join::new(join, table))))),
+                Some(table) => Ok(Stage::Builtin(Builtin::Join(Box::new(Join::new(join, table, partition))))),
                 None => unreachable!("a checked join has its table"),
             },
             // It could be made when it was checked.

@@ -22,7 +22,7 @@ use std::sync::Arc;
 
 pub use layer::{Builder, Full, Row, Values};
 pub use rows::{Accepts, KeyAt, RowError, RowReader, key_text};
-pub use shared::{Table, TableReading, View};
+pub use shared::{Part, Table, TableReading, View};
 pub use snapshot::Snapshot;
 
 use crate::record::ColumnType;

@@ -1,8 +1,9 @@
 //! What workers share of a table, and how one of them looks at it.
 
+use std::collections::BTreeMap;
 use std::hash::{BuildHasher, RandomState};
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use super::{Row, Snapshot, TableColumn};
 use crate::record::Place;
@@ -12,15 +13,24 @@ use crate::record::Place;
 pub struct Table {
     name: String,
     columns: Vec<TableColumn>,
-    /// Rises with each snapshot.
-    version: AtomicU64,
-    snapshot: Mutex<Arc<Snapshot>>,
     empty: Snapshot,
+    rows: Arc<Part>,
+    /// Those partitions' rows that somebody looks at, where each task sees its own partition's only; else `None`.
+    parts: Option<Mutex<BTreeMap<i32, Weak<Part>>>>,
     counts: Counts,
     /// Why the table is not kept current, where it is not.
     trouble: Mutex<Option<String>>,
     /// How far it is behind its topic.
     lags: Mutex<Vec<(Place, u64)>>,
+}
+
+/// Rows that are kept current: those of the whole table, or of a partition.
+#[derive(Debug)]
+pub struct Part {
+    /// Rises with each snapshot.
+    version: AtomicU64,
+    snapshot: Mutex<Arc<Snapshot>>,
+    is_read: AtomicBool,
 }
 
 #[derive(Debug, Default)]
@@ -64,20 +74,30 @@ pub struct TableReading {
 #[derive(Clone, Debug)]
 pub struct View {
     table: Arc<Table>,
+    rows: Arc<Part>,
     version: u64,
     snapshot: Arc<Snapshot>,
 }
 
 impl Table {
-    /// A table without rows.
+    /// A table without rows, of which every task sees all.
     pub fn new(name: &str, columns: Vec<TableColumn>) -> Self {
+        Self::with_parts(name, columns, None)
+    }
+
+    /// A table without rows, of which a task sees those of its own partition.
+    pub fn in_parts(name: &str, columns: Vec<TableColumn>) -> Self {
+        Self::with_parts(name, columns, Some(Mutex::default()))
+    }
+
+    fn with_parts(name: &str, columns: Vec<TableColumn>, parts: Option<Mutex<BTreeMap<i32, Weak<Part>>>>) -> Self {
         // Nobody can make keys whose hashes collide, and nothing but time depends on the seed.
         let empty = Snapshot::empty(RandomState::new().hash_one(name), columns.len());
         Self {
             name: name.to_owned(),
             columns,
-            version: AtomicU64::new(0),
-            snapshot: Mutex::new(Arc::new(empty.clone())),
+            rows: Arc::new(Part::new(&empty)),
+            parts,
             empty,
             counts: Counts::default(),
             trouble: Mutex::default(),
@@ -102,14 +122,32 @@ impl Table {
 
     /// The rows as they are now.
     pub fn snapshot(&self) -> Arc<Snapshot> {
-        lock(&self.snapshot).clone()
+        self.rows.snapshot()
     }
 
     /// Puts other rows in force; whoever looks at the ones before goes on seeing those until they refresh.
     pub fn publish(&self, snapshot: Snapshot) {
-        let mut current = lock(&self.snapshot);
-        *current = Arc::new(snapshot);
-        self.version.fetch_add(1, Ordering::Release);
+        self.rows.publish(snapshot);
+    }
+
+    /// The partitions that somebody looks at, with their rows; none where a task sees the whole table.
+    pub fn parts(&self) -> BTreeMap<i32, Arc<Part>> {
+        let Some(parts) = &self.parts else { return BTreeMap::new() };
+        let mut parts = lock(parts);
+        parts.retain(|_, part| part.strong_count() > 0);
+        parts.iter().filter_map(|(partition, part)| Some((*partition, part.upgrade()?))).collect()
+    }
+
+    /// The rows that a task of this partition sees.
+    fn part(&self, partition: i32) -> Arc<Part> {
+        let Some(parts) = &self.parts else { return self.rows.clone() };
+        let mut parts = lock(parts);
+        let known = parts.get(&partition).and_then(Weak::upgrade);
+        known.unwrap_or_else(|| {
+            let part = Arc::new(Part::new(&self.empty));
+            parts.insert(partition, Arc::downgrade(&part));
+            part
+        })
     }
 
     /// Notes that the table was read as a whole.
@@ -145,12 +183,13 @@ impl Table {
 
     /// What can be told of it now.
     pub fn reading(&self) -> TableReading {
-        let snapshot = self.snapshot();
+        let parts = self.parts();
+        let snapshots: Vec<_> = parts.values().chain([&self.rows]).map(|rows| rows.snapshot()).collect();
         let count = |count: &AtomicU64| count.load(Ordering::Relaxed);
         TableReading {
             name: self.name.clone(),
-            rows: snapshot.rows(),
-            bytes: snapshot.bytes(),
+            rows: snapshots.iter().map(|rows| rows.rows()).sum(),
+            bytes: snapshots.iter().map(|rows| rows.bytes()).sum(),
             hits: count(&self.counts.hits),
             misses: count(&self.counts.misses),
             loads: count(&self.counts.loads),
@@ -163,13 +202,38 @@ impl Table {
     }
 }
 
+impl Part {
+    fn new(empty: &Snapshot) -> Self {
+        let snapshot = Mutex::new(Arc::new(empty.clone()));
+        Self { version: AtomicU64::new(0), snapshot, is_read: AtomicBool::new(false) }
+    }
+
+    /// The rows as they are now.
+    pub fn snapshot(&self) -> Arc<Snapshot> {
+        lock(&self.snapshot).clone()
+    }
+
+    /// Puts other rows in force, which are all that there are.
+    pub fn publish(&self, snapshot: Snapshot) {
+        *lock(&self.snapshot) = Arc::new(snapshot);
+        self.version.fetch_add(1, Ordering::Release);
+        self.is_read.store(true, Ordering::Release);
+    }
+}
+
 impl View {
-    /// A look at the table as it is now.
-    pub fn new(table: Arc<Table>) -> Self {
+    /// A look at the table as it is now, by a task of this partition.
+    pub fn new(table: Arc<Table>, partition: i32) -> Self {
+        let rows = table.part(partition);
         // The version is read first: a snapshot that is newer than its version is only fetched once more.
-        let version = table.version.load(Ordering::Acquire);
-        let snapshot = table.snapshot();
-        Self { table, version, snapshot }
+        let version = rows.version.load(Ordering::Acquire);
+        let snapshot = rows.snapshot();
+        Self { table, rows, version, snapshot }
+    }
+
+    /// True once there are rows to look at: a partition's are read only when somebody wants them.
+    pub fn is_ready(&self) -> bool {
+        self.table.parts.is_none() || self.rows.is_read.load(Ordering::Acquire)
     }
 
     /// The table that is looked at.
@@ -179,9 +243,9 @@ impl View {
 
     /// Looks at the newest rows from now on.
     pub fn refresh(&mut self) {
-        let version = self.table.version.load(Ordering::Acquire);
+        let version = self.rows.version.load(Ordering::Acquire);
         if version != self.version {
-            self.snapshot = self.table.snapshot();
+            self.snapshot = self.rows.snapshot();
             self.version = version;
         }
     }

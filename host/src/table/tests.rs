@@ -58,7 +58,7 @@ fn a_table_has_what_a_map_has_whatever_is_set_and_deleted() {
         let width = dice.roll(5) as usize;
         let keys = 1 + dice.roll(400);
         let table = Arc::new(Table::new("t", columns(width)));
-        let mut view = View::new(table.clone());
+        let mut view = View::new(table.clone(), 0);
         let mut model = Model::new();
         for _ in 0..60 {
             let before = (view.clone(), model.clone());

@@ -285,6 +285,9 @@ impl Task {
                 found: batch.first_offset,
             });
         }
+        if let Some(table) = self.stages.iter().find_map(Stage::unready) {
+            return Err(StageError::Unready(table.to_owned()).into());
+        }
         let ran = self.run.run(&self.pipeline, &mut self.stages, &batch.rows, &mut out.flow);
         // Instances never outlive the batch: nothing that a plugin kept leaks into the next one.
         self.stages.iter_mut().for_each(Stage::end_block);

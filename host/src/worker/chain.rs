@@ -284,7 +284,7 @@ mod tests {
         Chain {
             number: 7,
             pipeline: Arc::new(Pipeline::new(Vec::new(), vec!["main".into()], &[None]).expect("an empty chain")),
-            stages: Arc::new(|| Ok(Vec::new())),
+            stages: Arc::new(|_| Ok(Vec::new())),
             labels: Arc::new(DeadLetterLabels { pipeline: "p".into(), stages: Vec::new() }),
             lineage: None,
             plugins: Arc::new([("validate".to_owned(), "ab".to_owned())].into()),

@@ -19,10 +19,13 @@ impl Worker {
             TaskError::Stage(why) if why.is_transient() => {
                 match why {
                     // What the configuration asks for, several times a second.
-                    StageError::Waiting(_) => tracing::debug!("{place}: held, its records are tried again soon: {why}"),
+                    StageError::Waiting(_) | StageError::Unready(_) => {
+                        tracing::debug!("{place}: held, its records are tried again soon: {why}")
+                    }
                     _ => tracing::warn!("{place}: held, its records are tried again soon: {why}"),
                 }
-                if self.tasks.get(&place).is_some_and(Task::is_stateful) {
+                let taken = !matches!(why, StageError::Unready(_));
+                if taken && self.tasks.get(&place).is_some_and(Task::is_stateful) {
                     // Stages before the one that failed may have taken the records into their states.
                     self.abort(now_ms, "a batch was taken in part")?;
                 }

@@ -57,7 +57,7 @@ pub enum WorkerError {
 }
 
 /// Makes the stages of a new task.
-pub type StageFactory = Arc<dyn Fn() -> Result<Vec<Stage>, crate::plugin::PluginError> + Send + Sync>;
+pub type StageFactory = Arc<dyn Fn(i32) -> Result<Vec<Stage>, crate::plugin::PluginError> + Send + Sync>;
 
 /// Rules that only a simulation switches off, to show that it finds what they prevent.
 #[doc(hidden)]

@@ -28,7 +28,7 @@ impl Worker {
         }
         let started = Instant::now();
         let chain = self.shared.chains.current();
-        let made: Result<Vec<_>, _> = self.tasks.iter().map(|_| (chain.stages)()).collect();
+        let made: Result<Vec<_>, _> = self.tasks.keys().map(|place| (chain.stages)(place.partition)).collect();
         let made = match made {
             Err(why) if why.is_transient() => {
                 tracing::warn!("the swap waits: {why}");
@@ -52,7 +52,7 @@ impl Worker {
         for start in starts {
             let Start { place, offset, note } = start;
             let Chain { pipeline, labels, lineage, plugins, .. } = self.chain.as_ref().clone();
-            let stages = match (self.chain.stages)() {
+            let stages = match (self.chain.stages)(place.partition) {
                 Err(why) if why.is_transient() => {
                     tracing::warn!("{place}: not started yet: {why}");
                     return Ok(false);

@@ -314,7 +314,7 @@ impl Swapper {
         let work = move || {
             let loaded = before.with(&config, &components).and_then(|prepared| {
                 // An instance of each, so that what fails only at its start is found here.
-                prepared.factory()().map_err(|why| RunError::Plugin { stage: String::new(), why })?;
+                prepared.factory()(0).map_err(|why| RunError::Plugin { stage: String::new(), why })?;
                 Ok(prepared)
             });
             // Nobody waits any more where it took too long.

@@ -1,6 +1,7 @@
 //! Tables: read as a whole before the first record, and kept current while the pipeline runs.
 
 mod file;
+mod parts;
 mod topic;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -9,7 +10,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc;
 use std::thread::JoinHandle;
 
-use crate::config::{BadRows, Config, StageKind, TableConfig, TableSource};
+use crate::config::{BadRows, Config, SourceConfig, StageKind, TableConfig, TableSource};
+use crate::kafka::{Admin, Connection};
 use crate::plugin::{Descriptor, TableField};
 use crate::table::{Builder, RowReader, Table, TableColumn, Tables};
 
@@ -38,7 +40,9 @@ pub(super) fn make<'a>(config: &'a Config, descriptors: impl Iterator<Item = &'a
         paths.extend(table.columns.keys().map(String::as_str));
         let column = |path: &str| TableColumn { path: path.to_owned(), ty: table.column_type(path) };
         let columns = paths.into_iter().map(column).collect();
-        Some((table.name.clone(), Arc::new(Table::new(&table.name, columns))))
+        let is_in_parts = matches!(&table.source, TableSource::Kafka(topic) if topic.co_partitioned);
+        let made = if is_in_parts { Table::in_parts(&table.name, columns) } else { Table::new(&table.name, columns) };
+        Some((table.name.clone(), Arc::new(made)))
     };
     config.tables.iter().filter_map(make).collect()
 }
@@ -60,6 +64,13 @@ pub fn check_table_topics(config: &Config, tables: &Tables) -> Result<Vec<(Strin
         if let TableSource::Kafka(topic) = &of_config.source {
             let connection = connection(&topic.connection, config);
             let (partitions, odd) = topic::check(&connection, topic).map_err(|why| failed(of_config, why))?;
+            if let Some((source, of_source)) = source_topic(config).filter(|_| topic.co_partitioned) {
+                let admins = Admin::new(&connection).and_then(|own| Ok((own, Admin::new(&source)?)));
+                let (mut own, mut sources) = admins.map_err(|why| failed(of_config, why.to_string()))?;
+                let counts = (&mut own, topic.topic.as_str());
+                let compared = topic::compare_counts(counts, (&mut sources, &of_source), topic::START_TIMEOUT);
+                compared.map_err(|why| failed(of_config, why))?;
+            }
             let odd = odd.map_or(String::new(), |odd| format!("; note: {odd}"));
             found.push((of_config.name.clone(), format!("topic {} has {partitions} partitions{odd}", topic.topic)));
         }
@@ -81,7 +92,7 @@ pub(super) fn start(config: &Config, tables: &Tables, stop: &Arc<AtomicBool>) ->
         if let TableSource::Kafka(topic) = &of_config.source {
             let connection = connection(&topic.connection, config);
             let ends = Ends { done: keepers.done.clone(), stop: stop.clone() };
-            let follower = topic::Follower::new(of_config, topic, connection, table, ends);
+            let follower = topic::Follower::new(of_config, (topic, connection), source_topic(config), table, ends);
             let (tell, told) = mpsc::channel();
             keepers.spawn(&of_config.name, move || follower.run(&tell))?;
             loading.push(told);
@@ -115,6 +126,14 @@ pub(super) fn start(config: &Config, tables: &Tables, stop: &Arc<AtomicBool>) ->
         return Ok(Keepers { threads: Vec::new(), done: Arc::default() });
     }
     Ok(keepers)
+}
+
+/// The source's topic, and where it is.
+fn source_topic(config: &Config) -> Option<(Connection, String)> {
+    match &config.source {
+        SourceConfig::Kafka(source) => Some((connection(&source.connection, config), source.topic.clone())),
+        _ => None,
+    }
 }
 
 /// When those who keep tables are to end, and how they end everything.

@@ -15,10 +15,10 @@ use super::super::RunError;
 use super::{Ends, Intake, failed};
 
 /// How long one question to the cluster may take, before the first record and after it.
-const START_TIMEOUT: Duration = Duration::from_secs(10);
-const LOOK_TIMEOUT: Duration = Duration::from_secs(1);
+pub(super) const START_TIMEOUT: Duration = Duration::from_secs(10);
+pub(super) const LOOK_TIMEOUT: Duration = Duration::from_secs(1);
 /// How often the ends of the topic are asked for, and its progress is told while it is read.
-const LOOK_INTERVAL: Duration = Duration::from_secs(5);
+pub(super) const LOOK_INTERVAL: Duration = Duration::from_secs(5);
 /// How long one poll waits; also how long it takes to hear that the run ends.
 const POLL_WAIT: Duration = Duration::from_millis(100);
 /// The most rows that one poll takes.
@@ -46,6 +46,21 @@ pub(super) fn check(connection: &Connection, topic: &TableTopic) -> Result<(i32,
     Ok((partitions, odd))
 }
 
+/// Fails where a table's topic has not as many partitions as the source's; what can't be asked is no failure.
+pub(super) fn compare_counts(
+    (admin, topic): (&mut Admin, &str),
+    (source_admin, source): (&mut Admin, &str),
+    timeout: Duration,
+) -> Result<(), String> {
+    match (describe(admin, topic, timeout), describe(source_admin, source, timeout)) {
+        (Ok(own), Ok(sources)) if own != sources => Err(format!(
+            "topic {topic} has {own} partitions, and the source's topic {source} has {sources}: with `copy: partition` both have as \
+             many, and the same keys in each; leave `copy` out for a full copy in each process"
+        )),
+        _ => Ok(()),
+    }
+}
+
 fn describe(admin: &mut Admin, topic: &str, timeout: Duration) -> Result<i32, KafkaError> {
     let answer = admin.describe_topics(&[topic], timeout)?.pop();
     answer.map_or(Ok(0), |info| info.map(|info| info.partitions))
@@ -53,32 +68,35 @@ fn describe(admin: &mut Admin, topic: &str, timeout: Duration) -> Result<i32, Ka
 
 /// Keeps one table as its topic is.
 pub(super) struct Follower {
-    config: TableConfig,
+    pub(super) config: TableConfig,
     topic: TableTopic,
     connection: Connection,
-    table: Arc<Table>,
+    source: Option<(Connection, String)>,
+    pub(super) table: Arc<Table>,
     ends: Ends,
 }
 
 /// What reads the topic.
-struct Reader {
-    admin: Admin,
-    consumer: Consumer,
-    polled: Polled,
+pub(super) struct Reader {
+    pub(super) admin: Admin,
+    /// To ask about the source's topic, where that matters.
+    source: Option<Admin>,
+    pub(super) consumer: Consumer,
+    pub(super) polled: Polled,
     /// For each partition, the offset behind what was read.
-    positions: BTreeMap<i32, i64>,
-    looked: Instant,
+    pub(super) positions: BTreeMap<i32, i64>,
+    pub(super) looked: Instant,
 }
 
 impl Follower {
     pub(super) fn new(
         config: &TableConfig,
-        topic: &TableTopic,
-        connection: Connection,
+        (topic, connection): (&TableTopic, Connection),
+        source: Option<(Connection, String)>,
         table: &Arc<Table>,
         ends: Ends,
     ) -> Self {
-        Self { config: config.clone(), topic: topic.clone(), connection, table: table.clone(), ends }
+        Self { config: config.clone(), topic: topic.clone(), connection, source, table: table.clone(), ends }
     }
 
     /// Reads the topic, tells that it has, and follows it until the run ends or the table can't be kept any more, which
@@ -101,6 +119,10 @@ impl Follower {
         let (_, odd) = check(&self.connection, &self.topic)?;
         odd.into_iter().for_each(|odd| tracing::warn!("table `{}`: {odd}", self.config.name));
         let mut reader = self.open().map_err(|why| why.to_string())?;
+        if self.topic.co_partitioned {
+            self.check_counts(&mut reader, START_TIMEOUT)?;
+            return if tell.send(()).is_ok() { self.keep_parts(&mut reader, &mut intake) } else { Ok(()) };
+        }
         if !self.load(&mut reader, &mut intake)? || tell.send(()).is_err() {
             return Ok(());
         }
@@ -115,11 +137,17 @@ impl Follower {
         Ok(())
     }
 
-    fn is_over(&self) -> bool {
+    /// Fails where topic and source have not as many partitions; what can't be asked now is asked again later.
+    pub(super) fn check_counts(&self, reader: &mut Reader, timeout: Duration) -> Result<(), String> {
+        let (Some(admin), Some((_, source))) = (&mut reader.source, &self.source) else { return Ok(()) };
+        compare_counts((&mut reader.admin, &self.topic.topic), (admin, source), timeout)
+    }
+
+    pub(super) fn is_over(&self) -> bool {
         self.ends.done.load(Ordering::Relaxed) || self.ends.stop.load(Ordering::Relaxed)
     }
 
-    fn place(&self, partition: i32) -> Partition {
+    pub(super) fn place(&self, partition: i32) -> Partition {
         Partition::new(self.topic.topic.as_str(), partition)
     }
 
@@ -131,7 +159,9 @@ impl Follower {
         let consumer = Consumer::new(&settings)?;
         consumer.connect(START_TIMEOUT)?;
         let (polled, positions) = (Polled::default(), BTreeMap::new());
-        Ok(Reader { admin: Admin::new(&self.connection)?, consumer, polled, positions, looked: Instant::now() })
+        let source = self.source.as_ref().filter(|_| self.topic.co_partitioned);
+        let source = source.map(|(connection, _)| Admin::new(connection)).transpose()?;
+        Ok(Reader { admin: Admin::new(&self.connection)?, source, consumer, polled, positions, looked: Instant::now() })
     }
 
     /// Reads up to where the topic ends now; false where the run ended before.
@@ -187,7 +217,7 @@ impl Follower {
 
     /// Fetches what has come. What is wrong with the servers is noted and waited out; what is wrong with the topic ends
     /// the run.
-    fn poll(&self, reader: &mut Reader) -> Result<(), String> {
+    pub(super) fn poll(&self, reader: &mut Reader) -> Result<(), String> {
         reader.consumer.poll(POLL_WAIT, ROWS_PER_POLL_MAX, &mut reader.polled);
         let polled = &reader.polled;
         for batch in &polled.batches {
@@ -209,7 +239,7 @@ impl Follower {
         Ok(())
     }
 
-    fn note_failure(&self, why: &str) {
+    pub(super) fn note_failure(&self, why: &str) {
         if self.table.note_failure(why) {
             tracing::warn!("table `{}` stays as it is for now: {why}", self.config.name);
         }
@@ -226,7 +256,7 @@ impl Follower {
         Ok(rows)
     }
 
-    fn take_batch(&self, batch: &Batch, intake: &mut Intake<'_>) -> Result<(), String> {
+    pub(super) fn take_batch(&self, batch: &Batch, intake: &mut Intake<'_>) -> Result<(), String> {
         for row in 0..batch.rows.len() {
             let place = || format!("{}[{}] offset {}", batch.topic, batch.partition, batch.rows.offsets[row]);
             match (&self.topic.key, batch.rows.keys.get(row), batch.rows.values.get(row)) {
