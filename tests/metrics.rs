@@ -201,6 +201,8 @@ fn all_moves(stream: &Stream, before: &str) {
         "millstream_late_windows",
         "millstream_unfinished_windows",
         "millstream_restore_left_records",
+        "millstream_pairs",
+        "millstream_unmatched_records",
     ];
     for family in FAMILIES.iter().filter(|family| {
         let prefixes = ["millstream_table_", "millstream_window_", "millstream_lookup"];

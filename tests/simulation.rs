@@ -11,9 +11,9 @@ use anyhow::{Result, ensure};
 use millstream::memory::{Chance, Faults, MemoryKafka, Visible};
 use millstream::pipeline::{Joined, Pipeline, RowLimits, Stage, StageSpec};
 use millstream::plugin::{Limits, Runtime, RuntimeConfig, StageInput, StageOutput, StageRunner};
-use millstream::record::Rows;
 use millstream::record::json::Pointer;
 use millstream::record::{Cell, Column};
+use millstream::record::{Lanes, Rows};
 use millstream::sink::{Delivery, MemoryDelivery};
 use millstream::source::{MemorySource, Source};
 use millstream::task::DeadLetterLabels;
@@ -180,7 +180,7 @@ fn shared(pipeline: Pipeline, stages: StageFactory) -> Shared {
         policy: CommitPolicy { min_interval_ms: 10, max_interval_ms: 200, records_max: 20, bytes_max: 1 << 20 },
         metered: true,
         quality: None,
-        partitions: PARTITIONS as u32,
+        lanes: Lanes::new([("input".into(), PARTITIONS as u32)]),
     }
 }
 

@@ -1,5 +1,8 @@
 //! Promise: whatever fails, and wherever, windows hold every record once: the rows are those of a run in which nothing fails,
-//! at one level and over two. The real worker runs against a model of Kafka; each of its rules, switched off, is caught.
+//! at one level and over two; and pairs are made once. The real worker runs against a model of Kafka; each of its rules, switched off, is caught.
+
+#[path = "window_simulation/pairs.rs"]
+mod pairs;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -9,7 +12,7 @@ use anyhow::{Context, Result, bail, ensure};
 use millstream::config::{Config, StageKind, WindowConfig};
 use millstream::memory::{Chance, Faults, MemoryKafka, Visible};
 use millstream::pipeline::{Pipeline, RowLimits, Stage, StageSpec};
-use millstream::record::Rows;
+use millstream::record::{Lanes, Rows};
 use millstream::sink::{Delivery, MemoryDelivery};
 use millstream::source::{MemorySource, MemoryStates, Source, StateSource};
 use millstream::spill::{Spill, SpillFolder};
@@ -109,19 +112,11 @@ fn two_levels(seed: u64, kind: &str, folder: Folder<'_>) -> Result<()> {
     let window = window(kind)?;
     let input = input(seed);
     let first = run_group(seed, (Rules::default(), folder), &window, Role::Partial, &input, faults())?;
+    let between = sent_on(&first);
     ensure!(
         first.visible().iter().all(|visible| visible.output.is_none()),
         "rows are for those who know all partitions"
     );
-    let shuffled = first.states(0);
-    let rows = |partition| {
-        let mut rows = Rows::default();
-        for (offset, (key, value)) in shuffled.get(&partition).into_iter().flatten().enumerate() {
-            rows.push(offset as i64, -1, key.as_deref(), value.as_deref());
-        }
-        rows
-    };
-    let between: Vec<Rows> = (0..PARTITIONS as i32).map(rows).collect();
     let second = run_group(!seed, (Rules::default(), folder), &window, Role::Merge, &between, faults())?;
     let found: Vec<Visible> = second.visible();
     ensure!(
@@ -135,6 +130,19 @@ fn two_levels(seed: u64, kind: &str, folder: Folder<'_>) -> Result<()> {
     ensure!(found == expected, "{kind}: {} rows, {} expected\n{found:#?}\n{expected:#?}", found.len(), expected.len());
     ensure!(expected.len() > 5, "little to compare");
     Ok(())
+}
+
+/// What the first level has sent on, as the input of the second.
+fn sent_on(first: &MemoryKafka) -> Vec<Rows> {
+    let shuffled = first.states(0);
+    let rows = |partition| {
+        let mut rows = Rows::default();
+        for (offset, (key, value)) in shuffled.get(&partition).into_iter().flatten().enumerate() {
+            rows.push(offset as i64, -1, key.as_deref(), value.as_deref());
+        }
+        rows
+    };
+    (0..PARTITIONS as i32).map(rows).collect()
 }
 
 /// Where rows have versions, each window's newest, as a table that replaces has it: without the version, and none that was taken
@@ -171,7 +179,7 @@ fn reference(window: &WindowConfig, input: &[Rows]) -> Result<(Vec<String>, BTre
     let mut closed_ms = i64::MAX;
     let gap = match window.kind {
         millstream::config::WindowKind::Session { gap_ms } => Some(gap_ms as i64),
-        millstream::config::WindowKind::Fixed { .. } | millstream::config::WindowKind::Duplicates { .. } => None,
+        _ => None,
     };
     for rows in input {
         let (mut latest_ms, mut own): (i64, BTreeMap<String, Vec<i64>>) = (i64::MIN / 2, BTreeMap::new());
@@ -241,10 +249,13 @@ fn faults() -> Faults {
 
 fn window(kind: &str) -> Result<WindowConfig> {
     let common = format!("time: {{field: /t, encoding: epoch_ms}}, key: [/g], {kind}, disorder: 20ms");
-    let stage = match kind.starts_with("within") {
+    stage(&match kind.starts_with("within") {
         true => format!("deduplicate: {{{common}}}"),
         false => format!("window: {{{common}, aggregate: {{n: count}}, output: main, keyed_topic: true}}"),
-    };
+    })
+}
+
+fn stage(stage: &str) -> Result<WindowConfig> {
     let text = format!(
         "pipeline: p\nsource: {{stdin: {{format: ndjson}}}}\noutputs: {{main: {{discard: }}}}\n\
          dead_letters: {{to: {{discard: }}}}\nstages: [{{name: w, {stage}}}]"
@@ -385,7 +396,7 @@ fn shared(pipeline: Pipeline, stages: StageFactory) -> Shared {
         policy: CommitPolicy { min_interval_ms: 10, max_interval_ms: 200, records_max: 20, bytes_max: 1 << 20 },
         metered: true,
         quality: None,
-        partitions: PARTITIONS as u32,
+        lanes: Lanes::new([("input".into(), PARTITIONS as u32)]),
     }
 }
 

@@ -31,6 +31,7 @@ impl Windows {
         let folder = folder(&format!("metrics-windows-{run}"));
         let plugin = folder.join("broken.wasm");
         std::fs::write(&plugin, guest("hostile-aggregate")).expect("a plugin file");
+        let side = "key: [/country], time: {field: /t, encoding: epoch_ms}";
         let text = format!(
             "pipeline: {name}\nworkers: 1\n\
              source: {{kafka: {{brokers: '{brokers}', topic: {name}-in, start: earliest}}}}\n\
@@ -38,6 +39,8 @@ impl Windows {
              keyed_topic: true, forward: true, aggregate: {{n: count}}, output: main}}\n  \
              - name: countries\n    window: {{time: {{field: /t, encoding: epoch_ms}}, key: [/country], \
              hopping: {{size: 20s, every: 10s}}, forward: true, aggregate: {{n: count}}, output: main}}\n  \
+             - name: twins\n    pair: {{left: {{when: {{field: /user, type: text, op: in, value: [u0, u2]}}, {side}}}, \
+             right: {{{side}}}, within: 5s, keyed_topic: true, forward: true, output: main}}\n  \
              - name: broken\n    window: {{time: {{field: /t, encoding: epoch_ms}}, tumbling: 10s, keyed_topic: true, \
              aggregate: {{plugin: {}}}, output: main}}\n\
              outputs: {{main: {{discard: }}}}\ndead_letters: {{to: {{discard: }}}}\n\
@@ -110,6 +113,12 @@ fn windows_and_restores_are_seen_on_both_levels() {
     windows.await_value("millstream_unfinished_windows_total", &["stage=\"broken\""], 1.0);
     let bytes = windows.value("millstream_window_state_bytes", USERS).expect("it is there");
     assert!(bytes > 4.0 * 20.0, "{bytes}");
+    // Of the times 5 and 17 of the left side only the second has one of the right side near it; the last record is late.
+    let twins = "stage=\"twins\"";
+    windows.await_value("millstream_pairs_total", &[twins], 1.0);
+    let lonely = ["left", "right"]
+        .map(|side| windows.value("millstream_unmatched_records_total", &[twins, &format!("side=\"{side}\"")]));
+    assert_eq!(lonely, [Some(1.0), Some(0.0)]);
     let delay = |labels: &[&str]| windows.value("millstream_window_watermark_delay_seconds", labels);
     let expected = (now_ms() - (base_ms + 17_000)) as f64 / 1e3;
     for labels in [USERS, FIRST] {

@@ -79,6 +79,25 @@ pub(super) fn joins(
     Ok(())
 }
 
+/// The topics that pairs are made of are read, and both halves of a pair come to one place.
+pub(super) fn pairs(at: &At<'_>, stages: &[StageConfig], source: &SourceConfig) -> Result<(), ConfigError> {
+    for (stage, at) in stages.iter().zip(at.list("a list of stages")?) {
+        let StageKind::Window(window) = &stage.kind else { continue };
+        let Some(pairs) = window.pairs() else { continue };
+        let read: &[String] = match source {
+            SourceConfig::Kafka(kafka) => std::slice::from_ref(&kafka.topic),
+            _ => &[],
+        };
+        let wanted = || pairs.sides.iter().filter_map(|side| side.topic.as_ref());
+        if let Some(unread) = wanted().find(|topic| !read.contains(topic)) {
+            let text =
+                format!("`{}` takes records of the topic `{unread}`, which the source does not read", stage.name);
+            return Err(at.error(text));
+        }
+    }
+    Ok(())
+}
+
 /// No file is written twice or read and written, and no pipeline eats its own output.
 pub(super) fn places(source: &SourceConfig, sinks: &Sinks<'_, '_>) -> Result<(), ConfigError> {
     let mut seen: Vec<&SinkConfig> = Vec::new();

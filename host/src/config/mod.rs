@@ -5,6 +5,7 @@
 
 mod check;
 mod clickhouse;
+mod condition;
 mod error;
 mod expand;
 mod json;
@@ -12,6 +13,7 @@ mod kafka;
 mod node;
 mod observe;
 mod output;
+mod pair;
 mod quality;
 mod schema;
 mod secret;
@@ -54,6 +56,7 @@ pub use stage::{
 pub use units::rfc3339_ms;
 
 pub use state::StateConfig;
+pub use pair::{PairConfig, PairSide};
 pub use swap::{BreakerAction, BreakerConfig, SwapConfig, TrustConfig};
 pub use table::{BadRows, JoinConfig, NoMatch, TableConfig, TableFile, TableKey, TableSource, TableTopic};
 pub use window::{AggregateConfig, Function, LatePolicy, Measure, NamedField, WindowConfig, WindowKind, gcd};
@@ -270,6 +273,7 @@ impl Config {
         let delivery = check::delivery(fields.optional("delivery").as_ref(), at, &source, &sinks)?;
         if let Some(stages_at) = fields.optional("stages") {
             check::states(&stages_at, &stages, &source, delivery)?;
+            check::pairs(&stages_at, &stages, &source)?;
         }
         Ok(Self {
             file: PathBuf::from(at.file),

@@ -13,7 +13,7 @@ mod tests {
     use serde_json::Value;
 
     use super::super::{
-        COMMIT_KEYS, LOGS_KEYS, ROOT_KEYS, clickhouse, observe, output, quality, source, stage, state, swap, table,
+        COMMIT_KEYS, LOGS_KEYS, ROOT_KEYS, clickhouse, observe, output, pair, quality, source, stage, state, swap, table,
         window,
     };
     use super::*;
@@ -34,6 +34,8 @@ mod tests {
         ("/$defs/route", stage::ROUTE_KEYS),
         ("/$defs/window", window::WINDOW_KEYS),
         ("/$defs/deduplicate", window::DEDUPLICATE_KEYS),
+        ("/$defs/pair", pair::PAIR_KEYS),
+        ("/$defs/side", pair::SIDE_KEYS),
         ("/$defs/hopping", window::HOPPING_KEYS),
         ("/$defs/late", window::LATE_KEYS),
         ("/$defs/aggregate_plugin", stage::AGGREGATE_PLUGIN_KEYS),

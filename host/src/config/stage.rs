@@ -30,7 +30,7 @@ pub enum StageKind {
     Filter(FilterConfig),
     /// Sends records to outputs by a field's value.
     Route(RouteConfig),
-    /// Aggregates records over windows of event time, or lets each pass once.
+    /// Aggregates records over windows of event time, lets each pass once, or makes pairs of them.
     Window(Box<WindowConfig>),
     /// Adds what a table says.
     Join(JoinConfig),
@@ -147,13 +147,13 @@ pub struct RouteConfig {
 }
 
 pub(super) const STAGE_KEYS: &[&str] =
-    &["name", "plugin", "config", "limits", "select", "filter", "route", "window", "deduplicate", "join"];
+    &["name", "plugin", "config", "limits", "select", "filter", "route", "window", "deduplicate", "join", "pair"];
 pub(super) const LIMITS_KEYS: &[&str] = &["memory", "deadline_ms", "output"];
 pub(super) const SELECT_KEYS: &[&str] = &["keep", "drop", "rename"];
 pub(super) const FILTER_KEYS: &[&str] = &["field", "type", "op", "value"];
 pub(super) const ROUTE_KEYS: &[&str] = &["field", "outputs", "default"];
 pub(super) const AGGREGATE_PLUGIN_KEYS: &[&str] = &["plugin", "config", "limits"];
-const KINDS: &[&str] = &["plugin", "select", "filter", "route", "window", "deduplicate", "join"];
+const KINDS: &[&str] = &["plugin", "select", "filter", "route", "window", "deduplicate", "join", "pair"];
 
 /// Most stages of a pipeline.
 const MAX_STAGES: usize = 64;
@@ -200,6 +200,7 @@ impl StageKind {
             "route" => Self::Route(RouteConfig::read(&at)?),
             "deduplicate" => Self::Window(Box::new(WindowConfig::read_deduplicate(&at)?)),
             "join" => Self::Join(JoinConfig::read(&at)?),
+            "pair" => Self::Window(Box::new(WindowConfig::read_pair(&at)?)),
             _ => Self::Window(Box::new(WindowConfig::read(&at)?)),
         })
     }
@@ -210,7 +211,7 @@ impl StageKind {
             Self::Plugin(plugin) => Some(plugin),
             Self::Window(window) => match &window.aggregate {
                 AggregateConfig::Plugin(plugin) => Some(plugin),
-                AggregateConfig::Functions(_) => None,
+                AggregateConfig::Functions(_) | AggregateConfig::Pairs(_) => None,
             },
             Self::Select(_) | Self::Filter(_) | Self::Route(_) | Self::Join(_) => None,
         }
@@ -272,7 +273,7 @@ fn read_rename(at: &At<'_>) -> Result<BTreeMap<String, String>, ConfigError> {
 }
 
 impl FilterConfig {
-    fn read(at: &At<'_>) -> Result<Self, ConfigError> {
+    pub(super) fn read(at: &At<'_>) -> Result<Self, ConfigError> {
         let fields = at.fields(FILTER_KEYS)?;
         let field = fields.required("field", "the JSON Pointer of a field")?.pointer()?;
         let op = fields.required("op", "the comparison")?.choice(&[

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::error::ConfigError;
+use super::pair::PairConfig;
 use super::quality::{ENCODINGS, EventTime};
 use super::stage::PluginConfig;
 use super::units;
@@ -72,6 +73,11 @@ pub enum WindowKind {
         /// How far apart two records of one key lie, at least, that are none.
         within_ms: u64,
     },
+    /// Not at all: records are looked at for others that they make a pair with.
+    Pairs {
+        /// How far apart the two lie, at most.
+        within_ms: u64,
+    },
 }
 
 /// What becomes of late records.
@@ -92,6 +98,8 @@ pub enum AggregateConfig {
     Functions(Vec<(String, Function)>),
     /// A plugin of the world `aggregate`.
     Plugin(PluginConfig),
+    /// Pairs of a record of the one side with one of the other.
+    Pairs(Box<PairConfig>),
 }
 
 /// A built-in aggregate of a window's records of one key.
@@ -228,7 +236,17 @@ impl WindowConfig {
             LatePolicy::Output(output) => Some(output.as_str()),
             LatePolicy::DeadLetter | LatePolicy::Forward => None,
         };
-        [self.output.as_str()].into_iter().chain(late)
+        let unmatched =
+            self.pairs().into_iter().flat_map(|pairs| &pairs.sides).filter_map(|side| side.unmatched.as_deref());
+        [self.output.as_str()].into_iter().chain(late).chain(unmatched)
+    }
+
+    /// The two sides, of a stage that makes pairs.
+    pub fn pairs(&self) -> Option<&PairConfig> {
+        match &self.aggregate {
+            AggregateConfig::Pairs(pairs) => Some(pairs),
+            AggregateConfig::Functions(_) | AggregateConfig::Plugin(_) => None,
+        }
     }
 
     /// True where a window's row may come more than once, each replacing the one before.
@@ -285,7 +303,7 @@ pub fn gcd(a: u64, b: u64) -> u64 {
 
 impl LatePolicy {
     /// What is given, or else what loses nothing.
-    fn of(at: Option<&At<'_>>, forward: bool) -> Result<Self, ConfigError> {
+    pub(super) fn of(at: Option<&At<'_>>, forward: bool) -> Result<Self, ConfigError> {
         let Some(at) = at else { return Ok(if forward { Self::Forward } else { Self::DeadLetter }) };
         match Self::read(at)? {
             Self::Forward if !forward => {
@@ -376,7 +394,7 @@ impl Function {
     }
 }
 
-fn read_time(at: &At<'_>) -> Result<Option<EventTime>, ConfigError> {
+pub(super) fn read_time(at: &At<'_>) -> Result<Option<EventTime>, ConfigError> {
     if at.entry("field").is_some() {
         return EventTime::read(at).map(Some);
     }
@@ -385,7 +403,7 @@ fn read_time(at: &At<'_>) -> Result<Option<EventTime>, ConfigError> {
     at.parsed(&what, |text| (text == "record").then_some(None))
 }
 
-fn read_max_jump(at: Option<At<'_>>) -> Result<Option<u64>, ConfigError> {
+pub(super) fn read_max_jump(at: Option<At<'_>>) -> Result<Option<u64>, ConfigError> {
     match at {
         Some(at) if at.scalar("a time or `off`")?.text == "off" => Ok(None),
         Some(at) => duration_ms(&at).map(Some),
@@ -393,7 +411,7 @@ fn read_max_jump(at: Option<At<'_>>) -> Result<Option<u64>, ConfigError> {
     }
 }
 
-fn read_key(at: &At<'_>) -> Result<Vec<NamedField>, ConfigError> {
+pub(super) fn read_key(at: &At<'_>) -> Result<Vec<NamedField>, ConfigError> {
     let mut fields: Vec<NamedField> = Vec::new();
     let items = match at.list("a list of JSON Pointers, or a map, name: JSON Pointer") {
         Ok(items) => items.into_iter().map(|at| (None, at)).collect(),
@@ -419,10 +437,10 @@ fn read_key(at: &At<'_>) -> Result<Vec<NamedField>, ConfigError> {
     Ok(fields)
 }
 
-fn duration_ms(at: &At<'_>) -> Result<u64, ConfigError> {
+pub(super) fn duration_ms(at: &At<'_>) -> Result<u64, ConfigError> {
     at.duration(LEAST..=MOST).map(|time| time.as_millis() as u64)
 }
 
-fn duration_or_zero_ms(at: &At<'_>) -> Result<u64, ConfigError> {
+pub(super) fn duration_or_zero_ms(at: &At<'_>) -> Result<u64, ConfigError> {
     at.duration(Duration::ZERO..=MOST).map(|time| time.as_millis() as u64)
 }

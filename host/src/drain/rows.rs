@@ -57,6 +57,6 @@ impl Encode for RowEncoder {
 
     fn dead_letter(&mut self, batch: &Batch, row: usize, code: &'static str, why: &str, to: &mut Rows) {
         let dead = DeadRow { source_row: row as u32, stage: 0, code: code.into(), detail: why.to_owned() };
-        self.labels.push(to, batch, &dead, self.letter_bytes_max);
+        self.labels.push(to, (&batch.place(), &batch.rows, row), &dead, self.letter_bytes_max);
     }
 }

@@ -263,6 +263,14 @@ pub static FAMILIES: &[Family] = &[
         LEVEL,
         "Windows that a committed record came too late for, while others of its windows took it.",
     ),
+    row("millstream_pairs", Counter, "", &["stage"], "Pairs that a stage has made."),
+    row(
+        "millstream_unmatched_records",
+        Counter,
+        "records",
+        &["stage", "side"],
+        "Records of a side that were in no pair when the bound had passed.",
+    ),
     row(
         "millstream_unfinished_windows",
         Counter,

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::join::Join;
-use crate::config::{FieldType, FieldValue, FilterConfig, FilterOp, RouteConfig, SelectConfig};
+use crate::config::{FilterConfig, RouteConfig, SelectConfig};
 use crate::plugin::{
     Descriptor, Parts, RawWrite, ReadField, SAME_ROUTE, StageError, StageInput, StageOutput, Verdict, WriteField,
 };
@@ -38,15 +38,8 @@ const EMPTY: &[u8] = b"{}";
 impl Builtin {
     /// A filter and what it reads.
     pub fn filter(config: &FilterConfig) -> (Self, Descriptor) {
-        let ty = match config.field_type {
-            Some(FieldType::Bool) => ColumnType::Bool,
-            Some(FieldType::Int64) => ColumnType::Int64,
-            Some(FieldType::Float64) => ColumnType::Float64,
-            Some(FieldType::Text) => ColumnType::Text,
-            // Whether a field is there can be asked of any type.
-            None => ColumnType::Json,
-        };
-        let descriptor = Descriptor { reads: vec![read(&config.field, ty)], ..descriptor("filter") };
+        let reads = vec![read(&config.field, config.column_type())];
+        let descriptor = Descriptor { reads, ..descriptor("filter") };
         (Self::Filter(config.clone()), descriptor)
     }
 
@@ -91,7 +84,7 @@ impl Builtin {
         match self {
             Self::Filter(config) => {
                 for row in 0..input.rows {
-                    if !holds(config, input.columns[0], row) {
+                    if !config.holds(input.columns[0], row) {
                         out.verdicts[row] = Verdict::Drop;
                     }
                 }
@@ -147,6 +140,7 @@ pub(super) fn descriptor(name: &str) -> Descriptor {
         tombstones: false,
         joins: Vec::new(),
         lookups: Vec::new(),
+        lenient: false,
     }
 }
 
@@ -171,35 +165,6 @@ fn empty_texts(rows: usize) -> ColumnData {
 fn text(column: &Column, row: usize) -> Option<&[u8]> {
     match (&column.data, column.cells[row]) {
         (ColumnData::Packed(packed), Cell::Valid) => Some(packed.get(row)),
-        _ => None,
-    }
-}
-
-fn holds(config: &FilterConfig, column: &Column, row: usize) -> bool {
-    if column.cells[row] != Cell::Valid {
-        return config.op == FilterOp::Ne;
-    }
-    let compared = |value: &FieldValue| compare(column, row, value);
-    let first = config.values.first().and_then(compared);
-    match config.op {
-        FilterOp::Exists => true,
-        FilterOp::In => config.values.iter().any(|value| compared(value).is_some_and(std::cmp::Ordering::is_eq)),
-        FilterOp::Eq => first.is_some_and(std::cmp::Ordering::is_eq),
-        FilterOp::Ne => first.is_some_and(std::cmp::Ordering::is_ne),
-        FilterOp::Lt => first.is_some_and(std::cmp::Ordering::is_lt),
-        FilterOp::Le => first.is_some_and(std::cmp::Ordering::is_le),
-        FilterOp::Gt => first.is_some_and(std::cmp::Ordering::is_gt),
-        FilterOp::Ge => first.is_some_and(std::cmp::Ordering::is_ge),
-    }
-}
-
-/// How the row's value stands to `value`: texts by their bytes, numbers by their size.
-fn compare(column: &Column, row: usize, value: &FieldValue) -> Option<std::cmp::Ordering> {
-    match (&column.data, value) {
-        (ColumnData::Bool(bits), FieldValue::Bool(value)) => Some(bits.get(row).cmp(value)),
-        (ColumnData::Int64(values), FieldValue::Int64(value)) => Some(values[row].cmp(value)),
-        (ColumnData::Float64(values), FieldValue::Float64(value)) => values[row].partial_cmp(value),
-        (ColumnData::Packed(packed), FieldValue::Text(value)) => Some(packed.get(row).cmp(value.as_bytes())),
         _ => None,
     }
 }

@@ -102,6 +102,8 @@ pub struct StageSpec {
     pub raw_writes: Parts,
     /// Tombstones are shown to the stage.
     pub tombstones: bool,
+    /// The stage judges itself what is missing or of another type.
+    pub lenient: bool,
 }
 
 impl StageSpec {
@@ -144,6 +146,7 @@ impl StageSpec {
             raw_reads: descriptor.raw_reads,
             raw_writes: descriptor.raw_writes,
             tombstones: descriptor.tombstones,
+            lenient: descriptor.lenient,
         };
         spec.check()?;
         Ok(spec)

@@ -27,6 +27,7 @@ fn descriptor() -> Descriptor {
         tombstones: false,
         joins: Vec::new(),
         lookups: Vec::new(),
+        lenient: false,
     }
 }
 

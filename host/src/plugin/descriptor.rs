@@ -36,6 +36,8 @@ pub struct Descriptor {
     pub joins: Vec<JoinField>,
     /// Columns of tables that it looks up itself.
     pub lookups: Vec<TableField>,
+    /// True where it judges itself what is missing or of another type; a plugin never does.
+    pub lenient: bool,
 }
 
 impl Descriptor {
@@ -177,6 +179,7 @@ pub(super) fn check(described: abi::Descriptor) -> Result<Descriptor, String> {
         tombstones: described.tombstones,
         joins: described.joins.into_iter().map(JoinField::from).collect(),
         lookups: described.lookups.into_iter().map(TableField::from).collect(),
+        lenient: false,
     })
 }
 

@@ -358,7 +358,8 @@ impl Emitted {
         append_optional(&mut self.values, &emitted.values);
     }
 
-    fn clear(&mut self) {
+    /// Removes all records and keeps the buffers.
+    pub fn clear(&mut self) {
         self.output.clear();
         self.row.clear();
         self.keys.clear();

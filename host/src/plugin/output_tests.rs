@@ -123,6 +123,7 @@ fn descriptor() -> Descriptor {
         tombstones: false,
         joins: Vec::new(),
         lookups: Vec::new(),
+        lenient: false,
     }
 }
 

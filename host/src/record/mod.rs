@@ -10,12 +10,14 @@ pub(crate) mod calendar;
 mod column;
 mod decimal;
 pub mod json;
+mod lanes;
 mod packed;
 
 pub use batch::{Batch, Headers, Place, Rows};
 pub use bitmap::Bitmap;
 pub use column::{Cell, Column, ColumnData, ColumnType, Op, TimestampEncoding, Written};
 pub(crate) use decimal::decimal;
+pub use lanes::Lanes;
 pub use packed::{OptionalBytes, Packed};
 
 /// The header of a row that its source could not read as a record, with the reason as its value: it goes straight to

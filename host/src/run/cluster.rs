@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use crate::config::{Config, KafkaConnection, KafkaSinkConfig, SinkConfig, SourceConfig};
 use crate::kafka::{Admin, Connection, Created, KafkaError, Partition, Position, TopicPlan};
+use crate::record::Lanes;
 
 use super::states::{self, StateTopic};
 use super::{RunError, drains};
@@ -23,6 +24,8 @@ pub struct ClusterReport {
     pub partitions: BTreeMap<String, i32>,
     /// Partitions of the source's topic; 0 where the source is none.
     pub source_partitions: i32,
+    /// These, numbered through.
+    pub lanes: Lanes,
     /// The largest batch, and so the largest record, that each written topic takes: `max.message.bytes`.
     pub message_bytes: BTreeMap<String, usize>,
     /// The topics of stages that keep states.
@@ -80,7 +83,10 @@ fn inspect(config: &Config, create: bool) -> Result<ClusterReport, RunError> {
     report.cluster_id = admin.cluster_id(REQUEST_TIMEOUT).map_err(|why| asking(&doing, why))?;
     if let Some((_, topic)) = source {
         match describe(&mut admin, topic) {
-            Ok(partitions) => report.source_partitions = partitions,
+            Ok(partitions) => {
+                report.source_partitions = partitions;
+                report.lanes = Lanes::new([(topic.into(), partitions as u32)]);
+            }
             Err(why) => wrong.push(complaint(topic, &why, "create it: `create_topics` makes those that are written")),
         }
     }

@@ -10,8 +10,8 @@ use crate::config::Config;
 use crate::metrics::{ClientFigures, Exposition};
 use crate::record::Place;
 use crate::record::calendar::push_rfc3339;
-use crate::window::Role;
-use crate::worker::{PartitionReading, Readings, RestoreReading, WindowCounts};
+use crate::window::{Role, Tally};
+use crate::worker::{PartitionReading, Readings, RestoreReading};
 
 use super::states;
 
@@ -24,7 +24,9 @@ struct Holding {
     keys: u64,
     keys_on_disk: u64,
     bytes: u64,
-    windows: WindowCounts,
+    tally: Tally,
+    /// True where it makes pairs.
+    pairs: bool,
     /// The watermark of each partition that has one, in microseconds since 1970 UTC.
     watermarks: Vec<(Place, i64)>,
 }
@@ -57,7 +59,8 @@ impl Holdings {
                 keys: 0,
                 keys_on_disk: 0,
                 bytes: 0,
-                windows: WindowCounts::default(),
+                tally: Tally::default(),
+                pairs: window.pairs().is_some(),
                 watermarks: Vec::new(),
             };
             let mut own = empty.clone();
@@ -87,8 +90,9 @@ impl Holdings {
         each("millstream_window_keys", |of| of.keys);
         each("millstream_window_keys_on_disk", |of| of.keys_on_disk);
         each("millstream_window_state_bytes", |of| of.bytes);
-        each("millstream_late_windows", |of| of.windows.late);
-        each("millstream_unfinished_windows", |of| of.windows.unfinished);
+        each("millstream_late_windows", |of| of.tally.late_windows);
+        each("millstream_unfinished_windows", |of| of.tally.unfinished);
+        self.show_pairs(out);
         for of in &self.stages {
             for (place, watermark_us) in &of.watermarks {
                 let labels = [of.name.as_str(), of.level, &place.topic, &place.partition.to_string()];
@@ -98,6 +102,17 @@ impl Holdings {
         for (place, left) in &self.restoring {
             let labels = [&*place.topic, &place.partition.to_string()];
             out.sample("millstream_restore_left_records", &labels, *left as f64);
+        }
+    }
+
+    /// Shows what became of halves, where they meet.
+    fn show_pairs(&self, out: &mut Exposition) {
+        let last = |of: &&Holding| !self.stages.iter().any(|other| other.stage == of.stage && other.level > of.level);
+        for of in self.stages.iter().filter(|of| of.pairs).filter(last) {
+            out.sample("millstream_pairs", &[&of.name], of.tally.pairs as f64);
+            for (side, count) in ["left", "right"].into_iter().zip(of.tally.unmatched) {
+                out.sample("millstream_unmatched_records", &[&of.name, side], count as f64);
+            }
         }
     }
 
@@ -117,7 +132,7 @@ impl Holding {
             self.bytes += state.holds.bytes;
             self.watermarks.extend(state.holds.watermark_us.map(|us| (state.place.clone(), us)));
         }
-        self.windows.add(readings.windows.get(stage).copied().unwrap_or_default());
+        self.tally.add(readings.windows.get(stage).copied().unwrap_or_default());
         self.watermarks.sort_unstable();
     }
 
@@ -129,8 +144,8 @@ impl Holding {
             String::from_utf8(text).unwrap_or_default()
         };
         json!({
-            "level": self.level, "keys": self.keys, "keys_on_disk": self.keys_on_disk, "bytes": self.bytes, "late_windows": self.windows.late,
-            "unfinished_windows": self.windows.unfinished,
+            "level": self.level, "keys": self.keys, "keys_on_disk": self.keys_on_disk, "bytes": self.bytes, "late_windows": self.tally.late_windows,
+            "unfinished_windows": self.tally.unfinished,
             "watermark": least_us.map(show), "watermark_delay_seconds": least_us.map(|us| delay_seconds(us, now_ms)),
         })
     }

@@ -238,7 +238,7 @@ fn shared(config: &Config, chains: &Arc<Chains>, cluster: &ClusterReport, memory
         },
         metered: config.is_observed(),
         quality: config.quality.clone().map(Arc::new),
-        partitions: cluster.source_partitions.max(1) as u32,
+        lanes: cluster.lanes.clone(),
     }
 }
 

@@ -2,7 +2,7 @@
 
 use crate::kafka::partition_of;
 use crate::memory::{MemoryKafka, Producer, Visible};
-use crate::record::{Place, Rows};
+use crate::record::Rows;
 use crate::source::MemorySource;
 use crate::task::Output;
 use crate::window::StateRows;
@@ -61,7 +61,7 @@ impl MemoryDelivery {
         Ok(())
     }
 
-    pub(super) fn deliver_states(&mut self, place: &Place, states: &[StateRows]) -> Result<(), DeliveryError> {
+    pub(super) fn deliver_states(&mut self, lane: i32, states: &[StateRows]) -> Result<(), DeliveryError> {
         let mut model = self.kafka.model();
         let faults = model.faults;
         let partitions = model.input.len() as i32;
@@ -74,7 +74,7 @@ impl MemoryDelivery {
                 let key = state.rows.keys.get(row).map(<[u8]>::to_vec);
                 let value = state.rows.values.get(row).map(<[u8]>::to_vec);
                 let by_key = || partition_of(key.as_deref().unwrap_or_default(), partitions);
-                let partition = if state.is_changelog { place.partition } else { by_key() };
+                let partition = if state.is_changelog { lane } else { by_key() };
                 producer.open_states.push((stage, partition, (key, value)));
             }
             if !state.mark.is_empty() {

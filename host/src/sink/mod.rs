@@ -58,11 +58,12 @@ impl Delivery {
         }
     }
 
-    /// Takes what a task's stages have to say of their states, by stage; it becomes visible with the next commit.
-    pub fn deliver_states(&mut self, place: &Place, states: &mut [StateRows]) -> Result<(), DeliveryError> {
+    /// Takes what a task's stages have to say of their states, by stage, for the partition of its lane; it becomes visible with the
+    /// next commit.
+    pub fn deliver_states(&mut self, lane: i32, states: &mut [StateRows]) -> Result<(), DeliveryError> {
         match self {
-            Self::Outputs(outputs) => outputs.deliver_states(place, states),
-            Self::Memory(delivery) => delivery.deliver_states(place, states),
+            Self::Outputs(outputs) => outputs.deliver_states(lane, states),
+            Self::Memory(delivery) => delivery.deliver_states(lane, states),
         }
     }
 

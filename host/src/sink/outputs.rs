@@ -75,10 +75,10 @@ impl Outputs {
         self
     }
 
-    pub(super) fn deliver_states(&mut self, place: &Place, states: &mut [StateRows]) -> Result<(), DeliveryError> {
+    pub(super) fn deliver_states(&mut self, lane: i32, states: &mut [StateRows]) -> Result<(), DeliveryError> {
         for (stage, state) in states.iter_mut().enumerate() {
             let Some(&topic) = self.states.get(&stage) else { continue };
-            let route = if state.is_changelog { Route::Partition(place.partition) } else { Route::ByKey };
+            let route = if state.is_changelog { Route::Partition(lane) } else { Route::ByKey };
             let rows = self.take_rows(&mut state.rows);
             self.produce(topic, &route, rows)?;
             if !state.mark.is_empty() {

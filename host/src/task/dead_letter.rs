@@ -1,7 +1,7 @@
 //! Dead letters: the record as it came, byte for byte, with headers that say why it is here.
 
 use crate::pipeline::{DeadRow, header_bytes};
-use crate::record::{Batch, Rows, decimal};
+use crate::record::{Place, Rows, decimal};
 
 /// The most bytes of a reason that go into a header.
 const DETAIL_BYTES_MAX: usize = 1024;
@@ -19,20 +19,19 @@ pub struct DeadLetterLabels {
 }
 
 impl DeadLetterLabels {
-    /// Appends the dead letter of one row of `batch`. The names are those of Kafka Connect for what these cover. A record
+    /// Appends the dead letter of one row of a partition. The names are those of Kafka Connect for what these cover. A record
     /// that would be larger than `bytes_max` is cut, and says so; its coordinates lead to the whole.
-    pub fn push(&self, to: &mut Rows, batch: &Batch, dead: &DeadRow, bytes_max: usize) {
-        let row = dead.source_row as usize;
+    pub fn push(&self, to: &mut Rows, (place, rows, row): (&Place, &Rows, usize), dead: &DeadRow, bytes_max: usize) {
         let at = to.len();
         let room = bytes_max.saturating_sub(OWN_HEADERS_BYTES_MAX);
-        let cut_bytes = push_original(to, &batch.rows, row, room);
+        let cut_bytes = push_original(to, rows, row, room);
         let (stage, digest) =
             self.stages.get(dead.stage).map_or(("output", ""), |(name, digest)| (name.as_str(), digest.as_str()));
         let mut digits = [0; 20];
         let headers = &mut to.headers;
-        headers.push(at, b"__connect.errors.topic", Some(batch.topic.as_bytes()));
-        headers.push(at, b"__connect.errors.partition", Some(decimal(i64::from(batch.partition), &mut digits)));
-        headers.push(at, b"__connect.errors.offset", Some(decimal(batch.rows.offsets[row], &mut digits)));
+        headers.push(at, b"__connect.errors.topic", Some(place.topic.as_bytes()));
+        headers.push(at, b"__connect.errors.partition", Some(decimal(i64::from(place.partition), &mut digits)));
+        headers.push(at, b"__connect.errors.offset", Some(decimal(rows.offsets[row], &mut digits)));
         headers.push(at, b"__connect.errors.exception.message", Some(cut(&dead.detail).as_bytes()));
         headers.push(at, b"millstream.dlq.pipeline", Some(self.pipeline.as_bytes()));
         headers.push(at, b"millstream.dlq.stage", Some(stage.as_bytes()));

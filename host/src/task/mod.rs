@@ -17,7 +17,7 @@ pub use states::StateNote;
 
 use crate::pipeline::{Flow, Pipeline, RowLimits, Run, Stage};
 use crate::plugin::{StageError, StageUsage};
-use crate::record::{Batch, Place, Rows};
+use crate::record::{Batch, Lanes, Place, Rows};
 use crate::window::{LoadError, StateRows, WindowStage};
 
 /// Why a task can't take a batch.
@@ -130,6 +130,9 @@ pub struct Task {
     /// The first offset of this partition that the chain in force was run for.
     since: i64,
     lineage: Option<Arc<Lineage>>,
+    /// All that the source reads, and the number of this partition among it.
+    lanes: Lanes,
+    lane: i32,
     /// What each stage has to say at the next commit.
     told: Vec<StateRows>,
     /// Since when no record has come, on the workers' clock, and the position then.
@@ -181,7 +184,7 @@ impl Task {
     ) -> Self {
         let pending = Ledger::new(&pipeline);
         let total = pending.clone();
-        Self {
+        let mut task = Self {
             topic,
             partition,
             pipeline,
@@ -198,10 +201,14 @@ impl Task {
             period_committed: Period::default(),
             since: offset,
             lineage: None,
+            lanes: Lanes::default(),
+            lane: partition,
             told: Vec::new(),
             quiet_since: None,
             sent_note: None,
-        }
+        };
+        task.introduce();
+        task
     }
 
     /// Has outputs say where they come from.
@@ -226,6 +233,7 @@ impl Task {
         }
         self.run = Run::with_limits(self.row_limits.clone());
         (self.pipeline, self.stages, self.labels, self.lineage) = (pipeline, stages, labels, lineage);
+        self.introduce();
         self.since = self.position;
     }
 
@@ -296,9 +304,7 @@ impl Task {
             lineage.add(&mut out.flow.rows, batch);
         }
         out.dead_letters.clear();
-        for dead in self.run.dead() {
-            self.labels.push(&mut out.dead_letters, batch, dead, self.row_limits.dead_letters());
-        }
+        self.run.dead().iter().for_each(|dead| self.push_dead(&mut out.dead_letters, batch, dead));
         out.place = Some(batch.place());
         self.pending.count(batch.rows.len() as u64, &self.run, &out.flow);
         debug_assert_eq!(self.pending.imbalance(), 0, "every record in is counted out once: {:?}", self.pending);

@@ -5,10 +5,10 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::{Output, Task, TaskError};
-use crate::pipeline::Stage;
+use crate::pipeline::{DeadRow, Stage};
 use crate::plugin::Emitted;
-use crate::record::Place;
-use crate::window::{LoadError, Meta, Reading, StateRows, WindowStage};
+use crate::record::{Batch, Lanes, Place, Rows};
+use crate::window::{LoadError, Meta, Reading, StateRows, TaskPlace, WindowStage};
 
 /// What is committed with an offset for one stage's states.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -91,16 +91,52 @@ impl Task {
         self.stages.iter().filter_map(Stage::window_ref).map(WindowStage::changed_bytes).sum()
     }
 
-    /// What each stage has to say at this commit, by the stage's index; `partitions` is the number of the source's.
-    pub fn tell(&mut self, partitions: u32) -> &mut [StateRows] {
+    /// What each stage has to say at this commit, by the stage's index.
+    pub fn tell(&mut self) -> &mut [StateRows] {
         self.told.resize_with(self.stages.len(), StateRows::default);
-        let of = (self.partition as u32, partitions);
+        let of = (self.lane as u32, self.lanes.count());
         for (stage, told) in self.stages.iter_mut().zip(&mut self.told) {
             if let Some(window) = stage.window() {
                 window.tell(self.position, of, told);
             }
         }
         &mut self.told
+    }
+
+    /// Says what the source reads besides, where the partition is not the only one.
+    pub fn set_lanes(&mut self, lanes: &Lanes) {
+        self.lanes = lanes.clone();
+        self.lane = lanes.of(&Place { topic: self.topic.clone(), partition: self.partition });
+        self.introduce();
+    }
+
+    /// The number of the partition among all that the source reads: states are told there.
+    pub fn lane(&self) -> i32 {
+        self.lane
+    }
+
+    /// Has stages that keep states know the task.
+    pub(super) fn introduce(&mut self) {
+        for (stage, spec) in self.stages.iter_mut().zip(&self.pipeline.stages) {
+            let Some(window) = stage.window() else { continue };
+            let limits = spec.outputs.iter().map(|&output| self.row_limits.output(output)).collect();
+            window.begin_task(TaskPlace { topic: self.topic.clone(), lane: self.lane as u32, limits });
+        }
+    }
+
+    /// Appends a row's dead letter: where the row was sent on between two levels, that of the record that it was.
+    pub(super) fn push_dead(&self, to: &mut Rows, batch: &Batch, dead: &DeadRow) {
+        let (row, most) = (dead.source_row as usize, self.row_limits.dead_letters());
+        let window = self.stages.get(dead.stage).and_then(Stage::window_ref);
+        let value = batch.rows.values.get(row);
+        let Some((key, value, (lane, offset))) = window.zip(value).and_then(|(window, value)| window.original(value))
+        else {
+            return self.labels.push(to, (&batch.place(), &batch.rows, row), dead, most);
+        };
+        let mut original = Rows::default();
+        original.push(offset, batch.rows.timestamps_ms[row], key, Some(value));
+        let place = self.lanes.place(lane).unwrap_or_else(|| batch.place());
+        self.labels.push(to, (&place, &original, 0), dead, most);
     }
 
     /// Notes what was sent with the offset, to be recognised where the answer is lost.

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::fixed::merge_all;
+use super::halves::halves;
 use super::plan::Role;
 use super::rows::{self, Due};
 use super::session::Sessions;
@@ -82,10 +83,28 @@ impl WindowStage {
             Kind::Session { gap_us } => Ok(self.ask_sessions(key, gap_us, &mut due)),
             // Nothing but when its records came.
             Kind::Duplicates { .. } => Ok(false),
+            Kind::Pairs { within_us } => return Ok(self.ask_halves(key, within_us)),
         };
         let held = gathered.and_then(|more| self.held(&due, position, more));
         // A plugin's instance must not outlive the answer.
         self.end_block();
+        held
+    }
+
+    /// The halves of a key, each as long as it may make a pair.
+    fn ask_halves(&self, key: &[u8], within_us: i64) -> Held {
+        let store = &self.keyed.store;
+        let mut held = Held::default();
+        let state = store.find(0, key).map_or(&[][..], |entry| store.value(entry));
+        for half in halves(state) {
+            if held.windows.len() == WINDOWS_MAX {
+                held.more = true;
+                break;
+            }
+            let (start_us, end_us) = (half.time_us, half.time_us.saturating_add(within_us));
+            let row = self.plan.half_row(&half);
+            held.windows.push(HeldWindow { start_us, end_us, open: true, state_bytes: half.bytes(), row: Ok(row) });
+        }
         held
     }
 

@@ -2,6 +2,8 @@
 
 use super::clock::Clock;
 use super::duplicates;
+use super::halves::halves;
+use super::pairs;
 use super::session::Sessions;
 use super::spec::{Ends, Kind, WindowSpec};
 use super::timers::Timers;
@@ -101,7 +103,9 @@ impl Keyed {
             return next_us;
         }
         let next_us = match spec.kind {
-            Kind::Session { .. } | Kind::Duplicates { .. } => self.timers.first().map_or(i64::MAX, |(at_us, _)| at_us),
+            Kind::Session { .. } | Kind::Duplicates { .. } | Kind::Pairs { .. } => {
+                self.timers.first().map_or(i64::MAX, |(at_us, _)| at_us)
+            }
             Kind::Fixed { size_us, every_us, offset_us, .. } => {
                 let of = |part_us| Ends::of((size_us, every_us), offset_us, part_us);
                 let next = |part_us| next_of(of(part_us), watermark_us, spec.reopen_us);
@@ -141,6 +145,9 @@ fn push_timer(timers: &mut Timers, entry: Entry, value: &[u8], spec: &WindowSpec
         Kind::Duplicates { within_us } => {
             let forgotten = duplicates::times(value).map(|time_us| duplicates::forgotten_us(time_us, within_us));
             forgotten.for_each(|at_us| timers.push(at_us, entry));
+        }
+        Kind::Pairs { within_us } => {
+            halves(value).for_each(|half| timers.push(pairs::over_us(half.time_us, within_us), entry));
         }
     }
 }

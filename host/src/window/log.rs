@@ -17,13 +17,37 @@ pub(super) struct Log {
     /// What was last told to those who merge the states.
     told: Option<super::clock::Mark>,
     told_committed: Option<super::clock::Mark>,
-    /// Windows that a record came too late for, while others took it.
-    late_windows: u64,
-    late_windows_committed: u64,
+    pub(super) counts: Tally,
+    counts_committed: Tally,
+    /// Halves of pairs that go to their owners with the next commit.
+    pub(super) sent: Rows,
     /// Windows whose rows could not be made.
     unfinished: u64,
     /// What the changelog said, while it is read.
     loaded: Option<Meta>,
+}
+
+/// What a stage has counted beside its states; it goes back with them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Tally {
+    /// Windows that records came too late for, while others of their windows took them.
+    pub late_windows: u64,
+    /// Windows whose rows a plugin could not make; not undone, because the row is not made again.
+    pub unfinished: u64,
+    /// Pairs that were made.
+    pub pairs: u64,
+    /// Records of the left and of the right side that were in no pair when the bound had passed.
+    pub unmatched: [u64; 2],
+}
+
+impl Tally {
+    /// Adds what another counted.
+    pub fn add(&mut self, other: Self) {
+        self.late_windows += other.late_windows;
+        self.unfinished += other.unfinished;
+        self.pairs += other.pairs;
+        self.unmatched.iter_mut().zip(other.unmatched).for_each(|(own, other)| *own += other);
+    }
 }
 
 impl Log {
@@ -33,7 +57,7 @@ impl Log {
     }
 
     pub(super) fn note_late(&mut self, windows: u64) {
-        self.late_windows += windows;
+        self.counts.late_windows += windows;
     }
 }
 
@@ -166,7 +190,7 @@ impl WindowStage {
 
     /// About how much a commit has to tell, in bytes.
     pub fn changed_bytes(&self) -> usize {
-        self.keyed.store.changed_bytes()
+        self.keyed.store.changed_bytes() + self.log.sent.bytes()
     }
 
     /// What is to be committed with the offset `position` of partition `of` of so many.
@@ -187,6 +211,8 @@ impl WindowStage {
     }
 
     fn tell_partial(&mut self, of: (u32, u32), to: &mut StateRows) {
+        // In the order in which they came. Nothing is told twice: a commit or an undo follows.
+        std::mem::swap(&mut self.log.sent, &mut to.rows);
         let store = &self.keyed.store;
         // In the order of buckets and keys, so that the same block gives the same records.
         let mut parts: Vec<_> = store.all().filter_map(|entry| Some((store.key(entry)?, entry))).collect();
@@ -215,16 +241,19 @@ impl WindowStage {
         self.keyed.commit();
         self.log.sweep_committed = self.log.sweep;
         self.log.told_committed = self.log.told;
-        self.log.late_windows_committed = self.log.late_windows;
+        self.log.counts_committed = self.log.counts;
+        self.log.sent.clear();
     }
 
     /// Goes back to the last commit.
     pub fn undo(&mut self) {
         self.keyed.undo(&self.plan.spec);
         self.due.clear();
+        self.paired.clear();
         self.log.sweep = self.log.sweep_committed;
         self.log.told = self.log.told_committed;
-        self.log.late_windows = self.log.late_windows_committed;
+        self.log.counts = self.log.counts_committed;
+        self.log.sent.clear();
     }
 
     /// Takes over the states of the stage that was here before.
@@ -241,8 +270,7 @@ impl WindowStage {
             bytes: self.keyed.store.memory_bytes() as u64,
             watermark_us: (self.keyed.clock.watermark_us != i64::MIN).then_some(self.keyed.clock.watermark_us),
             latest_us: self.keyed.clock.latest_us,
-            late_windows: self.log.late_windows_committed,
-            unfinished: self.log.unfinished,
+            tally: Tally { unfinished: self.log.unfinished, ..self.log.counts_committed },
         }
     }
 }
@@ -260,8 +288,6 @@ pub struct Reading {
     pub watermark_us: Option<i64>,
     /// The latest event time.
     pub latest_us: Option<i64>,
-    /// Windows that records came too late for, while others of their windows took them.
-    pub late_windows: u64,
-    /// Windows whose rows a plugin could not make.
-    pub unfinished: u64,
+    /// What it has counted up to the last commit.
+    pub tally: Tally,
 }

@@ -10,6 +10,7 @@
 //! | `stage` | records in, rows out |
 //! | `fixed`; `session`, `sessions` | windows of one size; windows as long as events follow each other |
 //! | `duplicates` | records that came before |
+//! | `pairs`, `pair_plan`, `halves` | records of two sides that belong together |
 //! | `aggregate`, `functions`, `decimals`, `plugin` | what states are made of |
 //! | `rows` | keys, and rows as JSON |
 //! | `keyed`, `timers`, `log` | states and clock together; when sessions end; what a commit tells of them |
@@ -26,8 +27,11 @@ mod decimals;
 mod duplicates;
 mod fixed;
 mod functions;
+mod halves;
 mod keyed;
 mod log;
+mod pair_plan;
+mod pairs;
 mod plan;
 mod plugin;
 mod quiet;
@@ -43,7 +47,8 @@ pub use aggregate::Aggregate;
 pub use ask::{Held, HeldWindow, keys_of};
 pub use clock::Clock;
 pub use functions::Functions;
-pub use log::{LoadError, Meta, Reading, StateRows};
+pub use log::{LoadError, Meta, Reading, StateRows, Tally};
+pub use pair_plan::TaskPlace;
 pub use plan::{Late, Role, WindowPlan};
 pub use plugin::PluginAggregate;
 pub use spec::{Kind, WindowSpec};

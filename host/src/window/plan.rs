@@ -6,6 +6,7 @@ use sha2::{Digest, Sha256};
 
 use super::decimals::Decimals;
 use super::functions::Functions;
+use super::pair_plan::SidePlan;
 use super::spec::WindowSpec;
 use crate::config::{AggregateConfig, EventTime, Function, LatePolicy, TimeEncoding, WindowConfig};
 use crate::plugin::{Descriptor, Parts, ReadField};
@@ -48,6 +49,8 @@ pub struct WindowPlan {
     pub late: Late,
     /// Records go on besides.
     pub forward: bool,
+    /// The two sides of a stage that makes pairs; none of others.
+    pub(super) sides: Vec<SidePlan>,
     /// What states are made by: states of another one can't be read.
     pub digest: String,
     /// The input columns of decimals.
@@ -64,7 +67,10 @@ impl WindowPlan {
     pub fn new(config: &WindowConfig, role: Role, plugin: &[ReadField]) -> (Self, Descriptor) {
         let mut reads: Vec<ReadField> = Vec::new();
         let required = |path: &str, ty| ReadField { path: path.to_owned(), ty, required: true };
-        if role != Role::Merge {
+        let sides = SidePlan::of(config, &mut reads);
+        if role == Role::Merge {
+            reads.clear();
+        } else if sides.is_empty() {
             reads.extend(config.key.iter().map(|key| required(&key.field, ColumnType::Json)));
             reads.extend(config.time.iter().map(|time| required(&time.field, column_type(time))));
             if let AggregateConfig::Functions(functions) = &config.aggregate {
@@ -73,14 +79,15 @@ impl WindowPlan {
             reads.extend_from_slice(plugin);
         }
         let late = match config.late {
+            // What is late here was sent on as a record, not as part of a state.
+            LatePolicy::Output(_) if role != Role::Merge || !sides.is_empty() => Late::Output,
             _ if role == Role::Merge => Late::DeadLetter,
-            LatePolicy::DeadLetter => Late::DeadLetter,
-            LatePolicy::Output(_) => Late::Output,
+            LatePolicy::Output(_) | LatePolicy::DeadLetter => Late::DeadLetter,
             LatePolicy::Forward => Late::Forward,
         };
-        let raw = role == Role::Merge || late == Late::Output;
+        let raw = role == Role::Merge || late == Late::Output || !sides.is_empty();
         let descriptor = Descriptor {
-            name: "window".to_owned(),
+            name: if sides.is_empty() { "window" } else { "pair" }.to_owned(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             reads,
             writes: Vec::new(),
@@ -90,6 +97,7 @@ impl WindowPlan {
             tombstones: false,
             joins: Vec::new(),
             lookups: Vec::new(),
+            lenient: !sides.is_empty(),
         };
         let plan = Self {
             spec: WindowSpec::new(config),
@@ -98,6 +106,7 @@ impl WindowPlan {
             time_column: config.time.as_ref().map(|_| config.key.len()),
             late,
             forward: config.forward,
+            sides,
             digest: digest(config),
             decimals: Decimals(if role == Role::Merge { Vec::new() } else { decimals(config) }),
         };
@@ -110,6 +119,7 @@ impl WindowPlan {
             AggregateConfig::Functions(functions) => {
                 Some(Functions::new(functions, config.key.len() + usize::from(config.time.is_some())))
             }
+            AggregateConfig::Pairs(_) => Some(Functions::new(&[], 0)),
             AggregateConfig::Plugin(_) => None,
         }
     }
@@ -135,6 +145,7 @@ fn digest(config: &WindowConfig) -> String {
     let functions = match &config.aggregate {
         AggregateConfig::Functions(functions) => format!("{functions:?}"),
         AggregateConfig::Plugin(_) => "plugin".to_owned(),
+        AggregateConfig::Pairs(pairs) => format!("{:?}", pairs.sides.each_ref().map(|side| &side.key)),
     };
     let text = format!("{:?} {:?} {functions}", config.kind, config.key);
     let mut hex = String::new();
@@ -154,7 +165,7 @@ fn read_of(function: &Function) -> Option<ReadField> {
     function.field().map(|path| ReadField { path: path.to_owned(), ty, required: false })
 }
 
-fn column_type(time: &EventTime) -> ColumnType {
+pub(super) fn column_type(time: &EventTime) -> ColumnType {
     ColumnType::Timestamp(match time.encoding {
         TimeEncoding::Rfc3339 => TimestampEncoding::Rfc3339,
         TimeEncoding::Epoch { per_second: 1 } => TimestampEncoding::EpochS,

@@ -26,6 +26,7 @@ impl WindowStage {
         let end_us = match self.plan.spec.kind {
             Kind::Session { gap_us } => latest_us + gap_us,
             Kind::Duplicates { within_us } => latest_us + within_us,
+            Kind::Pairs { within_us } => super::pairs::over_us(latest_us, within_us),
             Kind::Fixed { size_us, every_us, part_us, offset_us } => {
                 Ends::of((size_us, every_us), offset_us, floor(latest_us, part_us, offset_us)).last_us
             }

@@ -203,6 +203,7 @@ impl WindowStage {
             Kind::Fixed { .. } => self.close_fixed(before_us)?,
             Kind::Session { gap_us } => self.close_sessions(gap_us),
             Kind::Duplicates { within_us } => self.forget_times(within_us),
+            Kind::Pairs { within_us } => self.part_halves(within_us),
         }
         Ok(())
     }
@@ -212,7 +213,7 @@ impl WindowStage {
         match self.plan.spec.kind {
             Kind::Fixed { .. } => self.show_open_fixed()?,
             Kind::Session { gap_us } => self.show_open_sessions(gap_us),
-            Kind::Duplicates { .. } => {}
+            Kind::Duplicates { .. } | Kind::Pairs { .. } => {}
         }
         Ok(())
     }

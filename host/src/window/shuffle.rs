@@ -1,9 +1,11 @@
 //! What passes between the two levels: states of a partition's records, and marks of how far it has got.
 
 use super::clock::Mark;
+use super::halves::Half;
 
 const PART: u8 = 0;
 const MARK: u8 = 1;
+const HALF: u8 = 2;
 
 /// A record of the internal topic.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,6 +19,8 @@ pub(super) enum Message<'a> {
         /// The state as an entry has it.
         value: &'a [u8],
     },
+    /// A record that may be part of pairs; the message's key is what they have in common.
+    Half(Half<'a>),
     /// How far a partition has got; sent to every partition of the topic.
     Mark {
         /// The source's partition.
@@ -34,6 +38,12 @@ pub(super) fn push_part(bucket: i64, first_end_us: i64, value: &[u8], to: &mut V
     to.extend(bucket.to_le_bytes());
     to.extend(first_end_us.to_le_bytes());
     to.extend_from_slice(value);
+}
+
+/// Appends the value of a half's record.
+pub(super) fn push_half(half: &Half<'_>, to: &mut Vec<u8>) {
+    to.push(HALF);
+    half.push(to);
 }
 
 /// The value of a mark's record.
@@ -65,6 +75,7 @@ pub(super) fn read(value: &[u8]) -> Option<Message<'_>> {
             let (partition, partitions) = (u32::from_le_bytes(*partition), u32::from_le_bytes(*partitions));
             Some(Message::Mark { partition, partitions, mark })
         }
+        HALF => Half::read(rest).filter(|(_, rest)| rest.is_empty()).map(|(half, _)| Message::Half(half)),
         _ => None,
     }
 }

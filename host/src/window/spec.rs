@@ -50,6 +50,11 @@ pub enum Kind {
         /// For how long.
         within_us: i64,
     },
+    /// None at all: records wait for others that they make a pair with.
+    Pairs {
+        /// How far apart the two lie, at most.
+        within_us: i64,
+    },
 }
 
 impl WindowSpec {
@@ -65,6 +70,7 @@ impl WindowSpec {
             },
             WindowKind::Session { gap_ms } => Kind::Session { gap_us: us(gap_ms) },
             WindowKind::Duplicates { within_ms } => Kind::Duplicates { within_us: us(within_ms) },
+            WindowKind::Pairs { within_ms } => Kind::Pairs { within_us: us(within_ms) },
         };
         Self {
             kind,

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::aggregate::Aggregate;
 use super::clock::Mark;
 use super::keyed::Keyed;
+use super::pair_plan::TaskPlace;
 use super::plan::{LATE_OUTPUT, Late, ROWS_OUTPUT, Role, WindowPlan};
 use super::plugin::PluginAggregate;
 use super::rows::{self, Due};
@@ -24,6 +25,10 @@ pub struct WindowStage {
     pub(super) log: super::log::Log,
     /// Rows that are due, in the order in which they leave.
     pub(super) due: Due,
+    /// Pairs, and records without one, that are due; the row that each came from is told when they leave.
+    pub(super) paired: Emitted,
+    /// The task that this is part of.
+    pub(super) origin: TaskPlace,
     /// Scratch space.
     pub(super) closing: Due,
     pub(super) key: Vec<u8>,
@@ -57,7 +62,13 @@ impl WindowStage {
         let keyed = Keyed::new(&plan.spec);
         let (due, closing) = (Due::default(), Due::default());
         let log = super::log::Log::default();
-        Self { plan, aggregate, keyed, log, due, closing, key: Vec::new(), value: Vec::new() }
+        let (paired, origin) = (Emitted::default(), TaskPlace::default());
+        Self { plan, aggregate, keyed, log, due, paired, origin, closing, key: Vec::new(), value: Vec::new() }
+    }
+
+    /// Has it know the task that it is part of.
+    pub fn begin_task(&mut self, place: TaskPlace) {
+        self.origin = place;
     }
 
     /// What its plugin has used so far, if it has one.
@@ -100,6 +111,9 @@ impl WindowStage {
             *out = StageOutput { verdicts: Vec::with_capacity(input.rows), ..StageOutput::default() };
             let passed = match self.plan.role {
                 Role::Merge => self.merge_rows(input, offsets, out).map(|()| Vec::new()),
+                _ if let Kind::Pairs { within_us } = self.plan.spec.kind => {
+                    self.pass_halves(input, offsets, within_us, out).map(|()| Vec::new())
+                }
                 Role::Whole | Role::Partial => self.pass(input, offsets, &rejected, out),
             };
             match passed.and_then(|found| self.sound().map(|()| found)) {
@@ -241,11 +255,13 @@ impl WindowStage {
             }
             Kind::Session { gap_us } => self.fold_session(times_us, gap_us, piece),
             Kind::Duplicates { within_us } => Ok(self.note_once(times_us.0, within_us)),
+            // Halves are never folded: each stays the record that it is.
+            Kind::Pairs { .. } => Ok(Fate::Late),
         }
     }
 
     /// A row that came too late for all its windows.
-    fn late(&mut self, event_us: i64, input: &StageInput<'_>, row: usize, out: &mut StageOutput) {
+    pub(super) fn late(&mut self, event_us: i64, input: &StageInput<'_>, row: usize, out: &mut StageOutput) {
         let watermark_us = self.keyed.clock.watermark_us;
         if self.plan.late == Late::DeadLetter {
             let (event, watermark) = (super::clock::show(event_us), super::clock::show(watermark_us));
@@ -275,6 +291,11 @@ impl WindowStage {
                         self.moved(before_us)?;
                     }
                 }
+                Some(Message::Half(half)) if let Kind::Pairs { within_us } = self.plan.spec.kind => {
+                    self.key.clear();
+                    self.key.extend_from_slice(input.keys.and_then(|keys| keys.get(row)).unwrap_or_default());
+                    self.merge_half(&half, within_us, row, out);
+                }
                 Some(Message::Part { bucket, first_end_us, value }) => {
                     self.key.clear();
                     self.key.extend_from_slice(input.keys.and_then(|keys| keys.get(row)).unwrap_or_default());
@@ -283,7 +304,9 @@ impl WindowStage {
                     }
                     self.merge_part(bucket, value, row, out)?;
                 }
-                None => reject(out, row, "unreadable", "no state that this stage has written".to_owned()),
+                Some(Message::Half(_)) | None => {
+                    reject(out, row, "unreadable", "no state that this stage has written".to_owned())
+                }
             }
             self.emit(row as u32, version_of(offset), &mut out.emitted)?;
         }
@@ -306,6 +329,8 @@ impl WindowStage {
         };
         let mut readable = true;
         match self.plan.spec.kind {
+            // Parts are no halves.
+            Kind::Pairs { .. } => readable = false,
             Kind::Fixed { .. } | Kind::Duplicates { .. } => readable = add(self, (bucket, bucket), value)?,
             Kind::Session { .. } => {
                 for session in Sessions::of(value).iter() {
@@ -347,6 +372,14 @@ impl WindowStage {
 
     /// Moves the rows that are due to the output, as made by the input's `row`.
     pub(super) fn emit(&mut self, row: u32, version: i64, to: &mut Emitted) -> Result<(), StageError> {
+        if !self.paired.is_empty() {
+            let paired = &mut self.paired;
+            to.output.append(&mut paired.output);
+            to.row.resize(to.output.len(), row);
+            paired.keys.iter().for_each(|key| to.keys.push(key));
+            paired.values.iter().for_each(|value| to.values.push(value));
+            paired.clear();
+        }
         if self.due.is_empty() {
             return Ok(());
         }
@@ -384,14 +417,14 @@ fn version_of(offset: i64) -> i64 {
     offset.wrapping_add(1).wrapping_mul(2)
 }
 
-fn push_emitted(to: &mut Emitted, (output, row): (u32, u32), key: Option<&[u8]>, value: Option<&[u8]>) {
+pub(super) fn push_emitted(to: &mut Emitted, (output, row): (u32, u32), key: Option<&[u8]>, value: Option<&[u8]>) {
     to.output.push(output);
     to.row.push(row);
     to.keys.push(key);
     to.values.push(value);
 }
 
-fn reject(out: &mut StageOutput, row: usize, code: &str, detail: String) {
+pub(super) fn reject(out: &mut StageOutput, row: usize, code: &str, detail: String) {
     out.verdicts.push(Verdict::Reject);
     out.rejections.push(Rejection { row, code: code.to_owned(), detail, fault: None });
 }

@@ -2,6 +2,7 @@
 
 mod ask;
 mod away;
+mod pairs;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -189,7 +190,7 @@ impl<'a> Reference<'a> {
         let late = match self.config.kind {
             WindowKind::Session { gap_ms } => self.join(event, gap_ms as i64, version),
             WindowKind::Fixed { .. } => self.add(event, version),
-            WindowKind::Duplicates { .. } => unreachable!("no window"),
+            WindowKind::Duplicates { .. } | WindowKind::Pairs { .. } => unreachable!("no window"),
         };
         if late {
             self.late.push(offset);
@@ -298,7 +299,7 @@ impl<'a> Reference<'a> {
                     }
                 }
             }
-            WindowKind::Duplicates { .. } => {}
+            WindowKind::Duplicates { .. } | WindowKind::Pairs { .. } => {}
             WindowKind::Fixed { .. } => {
                 let all =
                     self.taken.iter().flat_map(|event| self.windows(event.time_ms).into_iter().map(|w| (w, event.key)));

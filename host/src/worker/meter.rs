@@ -12,7 +12,7 @@ use crate::plugin::StageUsage;
 use crate::quality::{Census, Counts};
 use crate::record::{Batch, Place};
 use crate::task::Task;
-use crate::window;
+use crate::window::{self, Tally};
 
 /// The most runs of equal timestamps that are kept for one commit; beyond them neighbours share the older one's.
 const RUNS_MAX: usize = 8_192;
@@ -46,8 +46,8 @@ pub struct Readings {
     pub partitions: Vec<PartitionReading>,
     /// What each stage that keeps states holds for each of them.
     pub states: Vec<StateReading>,
-    /// What each stage could not do as it should.
-    pub windows: Vec<WindowCounts>,
+    /// What each stage that keeps states has counted.
+    pub windows: Vec<Tally>,
     /// The consumer's figures.
     pub consumer: ClientFigures,
     /// The producer's figures.
@@ -75,7 +75,7 @@ impl Readings {
             stages: vec![StageUsage::default(); stages],
             partitions: Vec::new(),
             states: Vec::new(),
-            windows: vec![WindowCounts::default(); stages],
+            windows: vec![Tally::default(); stages],
             consumer: ClientFigures::default(),
             producer: ClientFigures::default(),
             answers: true,
@@ -102,23 +102,6 @@ impl Readings {
         self.producer.add(&other.producer);
         self.answers &= other.answers;
         self.last_arrival_ms = self.last_arrival_ms.max(other.last_arrival_ms);
-    }
-}
-
-/// Windows of a stage that are not as they could be.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct WindowCounts {
-    /// Those that records came too late for, while others of their windows took them.
-    pub late: u64,
-    /// Those whose rows a plugin could not make.
-    pub unfinished: u64,
-}
-
-impl WindowCounts {
-    /// Adds another's.
-    pub fn add(&mut self, other: Self) {
-        self.late += other.late;
-        self.unfinished += other.unfinished;
     }
 }
 
@@ -182,7 +165,7 @@ pub(super) struct Meter {
     times: BTreeMap<Place, Times>,
     /// What the stages of tasks that are gone have used, and what they could not do.
     closed: Vec<StageUsage>,
-    closed_windows: Vec<WindowCounts>,
+    closed_windows: Vec<Tally>,
     consumer: ClientTotals,
     producer: ClientTotals,
     census: Option<Census>,
@@ -203,7 +186,7 @@ impl Meter {
             pending: Vec::new(),
             times: BTreeMap::new(),
             closed: vec![StageUsage::default(); stages],
-            closed_windows: vec![WindowCounts::default(); stages],
+            closed_windows: vec![Tally::default(); stages],
             consumer: ClientTotals::default(),
             producer: ClientTotals::default(),
             down: false,
@@ -330,10 +313,9 @@ fn add_usage(to: &mut [StageUsage], task: &Task) {
     }
 }
 
-fn add_windows(to: &mut [WindowCounts], task: &Task) {
+fn add_windows(to: &mut [Tally], task: &Task) {
     for (stage, holds) in task.state_readings() {
-        let counts = WindowCounts { late: holds.late_windows, unfinished: holds.unfinished };
-        to.iter_mut().skip(stage).take(1).for_each(|to| to.add(counts));
+        to.iter_mut().skip(stage).take(1).for_each(|to| to.add(holds.tally));
     }
 }
 

@@ -27,14 +27,14 @@ use std::time::Instant;
 pub use ask::{AnsweredWindow, StateAnswer};
 pub use chain::{Asker, Chain, ChainEvent, Chains, Note, Watch, WatchLimits, WayBack};
 use meter::Meter;
-pub use meter::{PartitionReading, Readings, StateReading, WindowCounts};
+pub use meter::{PartitionReading, Readings, StateReading};
 pub use policy::CommitPolicy;
 pub use restore::RestoreReading;
 use restore::Restoring;
 
 use crate::config::{BreakerConfig, QualityConfig};
 use crate::pipeline::{RowLimits, Stage};
-use crate::record::{Batch, Place};
+use crate::record::{Batch, Lanes, Place};
 use crate::sink::{Delivery, DeliveryError, Progress};
 use crate::source::{Event, Source, SourceError, StateSource};
 use crate::task::{ErrorBudget, Ledger, Output, StageTally, Task, TaskError};
@@ -96,8 +96,8 @@ pub struct Shared {
     pub metered: bool,
     /// What is watched of the data.
     pub quality: Option<Arc<QualityConfig>>,
-    /// Partitions of the source's topic; 1 where it has none.
-    pub partitions: u32,
+    /// The partitions of the source's topics, numbered through; none where it has no topics.
+    pub lanes: Lanes,
 }
 
 /// What a step did.

@@ -48,13 +48,14 @@ impl Worker {
     ) -> Result<Option<Task>, WorkerError> {
         task.take_notes(notes)?;
         let mut open = BTreeMap::new();
+        let lane = task.lane();
         for stage in task.changelogs() {
             let name = &self.chain.pipeline.stages[stage].name;
             // After a stable answer of the group: what it holds was written before this end.
-            let end = self.states.end(stage, start.place.partition)?;
+            let end = self.states.end(stage, lane)?;
             match notes.get(name) {
                 Some(StateNote::Base(base)) => {
-                    self.states.open(stage, start.place.partition, *base, end)?;
+                    self.states.open(stage, lane, *base, end)?;
                     open.insert(stage, Open { base: *base, end, bytes: 0 });
                 }
                 // Nothing is known of states up to this offset: they begin here.
@@ -78,7 +79,7 @@ impl Worker {
         let restoring = &mut self.restoring;
         let mut failed = None;
         self.states.poll(READ_WAIT_MS, |StateRecord { stage, partition, key, value }| {
-            let found = restoring.values_mut().find(|restoring| restoring.start.place.partition == partition);
+            let found = restoring.values_mut().find(|restoring| restoring.task.lane() == partition);
             let Some(Restoring { task, open, .. }) = found else { return };
             if let Some(open) = open.get_mut(&stage) {
                 open.bytes += (key.map_or(0, <[u8]>::len) + value.map_or(0, <[u8]>::len)) as u64;
@@ -93,7 +94,8 @@ impl Worker {
         }
         let states = &self.states;
         let done = |(place, restoring): (&Place, &Restoring)| {
-            let read = |(stage, open): (&usize, &Open)| states.position(*stage, place.partition) >= open.end;
+            let lane = restoring.task.lane();
+            let read = |(stage, open): (&usize, &Open)| states.position(*stage, lane) >= open.end;
             restoring.open.iter().all(read).then(|| place.clone())
         };
         let done: Vec<Place> = self.restoring.iter().filter_map(done).collect();
@@ -108,7 +110,7 @@ impl Worker {
         let (mut records, mut all_bytes) = (0, 0);
         for (stage, Open { base, end, bytes }) in open {
             (records, all_bytes) = (records + end - base, all_bytes + bytes);
-            self.states.close(stage, place.partition)?;
+            self.states.close(stage, task.lane())?;
             let loaded = task.window(stage).map_or(Ok(()), |window| window.loaded(base, bytes, start.offset));
             loaded.map_err(|why| task.not_taken(stage, why))?;
         }
@@ -124,8 +126,8 @@ impl Worker {
     /// Gives up what is being restored for these partitions.
     pub(super) fn forget_restoring(&mut self, places: &[Place]) -> Result<(), WorkerError> {
         for place in places {
-            if let Some(Restoring { open, .. }) = self.restoring.remove(place) {
-                open.keys().try_for_each(|&stage| self.states.close(stage, place.partition))?;
+            if let Some(Restoring { open, task, .. }) = self.restoring.remove(place) {
+                open.keys().try_for_each(|&stage| self.states.close(stage, task.lane()))?;
             }
         }
         Ok(())
@@ -134,9 +136,8 @@ impl Worker {
     /// How far restores are.
     pub fn restore_readings(&self) -> Vec<RestoreReading> {
         let reading = |(place, restoring): (&Place, &Restoring)| {
-            let left = |(stage, open): (&usize, &Open)| {
-                (open.end - self.states.position(*stage, place.partition)).max(0) as u64
-            };
+            let lane = restoring.task.lane();
+            let left = |(stage, open): (&usize, &Open)| (open.end - self.states.position(*stage, lane)).max(0) as u64;
             RestoreReading { place: place.clone(), records_left: restoring.open.iter().map(left).sum() }
         };
         self.restoring.iter().map(reading).collect()

@@ -10,17 +10,19 @@ impl Worker {
     pub(super) fn tell_states(&mut self, place: &Place, now_ms: u64) -> Result<bool, WorkerError> {
         self.begin_sweeps(place)?;
         let Some(task) = self.tasks.get_mut(place).filter(|task| task.is_stateful()) else { return Ok(true) };
-        let told = task.tell(self.shared.partitions);
-        let delivered = if self.rules.tell_states { self.delivery.deliver_states(place, told) } else { Ok(()) };
+        let lane = task.lane();
+        let told = task.tell();
+        let delivered = if self.rules.tell_states { self.delivery.deliver_states(lane, told) } else { Ok(()) };
         self.outcome(delivered, now_ms)
     }
 
     /// Has changelogs shortened that have grown long.
     fn begin_sweeps(&mut self, place: &Place) -> Result<(), WorkerError> {
         let Some(task) = self.tasks.get_mut(place) else { return Ok(()) };
+        let lane = task.lane();
         for stage in task.changelogs() {
             let Some(window) = task.window(stage).filter(|window| window.wants_sweep()) else { continue };
-            match self.states.end(stage, place.partition) {
+            match self.states.end(stage, lane) {
                 Ok(end) => window.begin_sweep(end),
                 Err(SourceError::Retriable(why)) => {
                     tracing::warn!("{place}: its changelog is not shortened yet: {why}")

@@ -63,6 +63,7 @@ impl Worker {
             let bounds = (self.shared.budget, self.shared.row_limits.clone());
             let mut task = Task::new(of, *offset, pipeline, stages, labels, bounds);
             task.set_lineage(lineage);
+            task.set_lanes(&self.shared.lanes);
             let note = note.as_deref().and_then(Note::parse);
             let states = note.as_ref().map(|note| note.state.clone()).unwrap_or_default();
             match note {
