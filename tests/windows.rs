@@ -1,4 +1,5 @@
-//! Promise: windows hold every record once, whatever is killed, at one level and over two; what can't be believed or comes too
+//! Promise: windows hold every record once, whatever is killed, at one level and over two, and records of two topics make every
+//! pair once; what can't be believed or comes too
 //! late is a dead letter that says so.
 
 mod harness;
@@ -13,6 +14,8 @@ mod chaos;
 mod many_keys;
 #[path = "windows/open.rs"]
 mod open;
+#[path = "windows/pairs.rs"]
+mod pairs;
 #[path = "windows/plugin.rs"]
 mod plugin;
 #[path = "windows/quiet.rs"]

@@ -49,11 +49,11 @@ enum Target {
     Offset(i64),
 }
 
-/// A group on a topic.
+/// A group on one topic or several.
 struct Group {
     connection: Connection,
     brokers: String,
-    topic: String,
+    topics: Vec<String>,
     group: String,
 }
 
@@ -62,8 +62,8 @@ impl Group {
     fn of(config: &Config, output: Option<&str>) -> Result<Self> {
         let Some(output) = output else {
             let (source, connection) = source(config)?;
-            let (topic, group) = (source.topic.clone(), source.group.clone());
-            return Ok(Self { connection, brokers: source.connection.brokers.clone(), topic, group });
+            let (topics, group) = (source.topics.clone(), source.group.clone());
+            return Ok(Self { connection, brokers: source.connection.brokers.clone(), topics, group });
         };
         let feeds = feeds(config);
         let Some(feed) = feeds.iter().find(|feed| feed.output == output) else {
@@ -72,8 +72,8 @@ impl Group {
             return Err(Mistake(format!("--output {output}: it has no table; outputs with one: {known}")).into());
         };
         let connection = Connection::from(&feed.connection);
-        let (topic, group) = (feed.topic.clone(), feed.group.clone());
-        Ok(Self { connection, brokers: feed.connection.brokers.clone(), topic, group })
+        let (topics, group) = (vec![feed.topic.clone()], feed.group.clone());
+        Ok(Self { connection, brokers: feed.connection.brokers.clone(), topics, group })
     }
 }
 
@@ -103,10 +103,14 @@ pub(super) fn run(command: &Command) -> Result<ExitCode> {
                 let why = "--partition: the pipeline merges states of all partitions, so that all are moved or none";
                 return Err(Mistake(why.to_owned()).into());
             }
+            if group.topics.len() > 1 && !partition.is_empty() {
+                let why = "--partition: the pipeline reads several topics, of which each has such a partition: all are moved or none";
+                return Err(Mistake(why.to_owned()).into());
+            }
             let merging = merging.into_iter().map(|(topic, name)| Group {
                 connection: group.connection.clone(),
                 brokers: group.brokers.clone(),
-                topic,
+                topics: vec![topic],
                 group: name,
             });
             // States begin anew with the records: what was sent on and is not merged yet would be there twice.
@@ -122,7 +126,8 @@ pub(super) fn run(command: &Command) -> Result<ExitCode> {
 
 /// True where the group's topic was made already.
 fn is_there(group: &Group) -> bool {
-    let describe = |mut admin: Admin| admin.describe_topics(&[&group.topic], TIMEOUT);
+    let topics: Vec<&str> = group.topics.iter().map(String::as_str).collect();
+    let describe = |mut admin: Admin| admin.describe_topics(&topics, TIMEOUT);
     Admin::new(&group.connection).and_then(describe).is_ok_and(|found| found.iter().all(Result::is_ok))
 }
 
@@ -134,12 +139,14 @@ fn parse_target(text: &str) -> Result<Target, Mistake> {
 }
 
 fn lines(of: &Group, admin: &mut Admin) -> Result<Vec<Line>> {
-    let topic = of.topic.as_str();
-    let doing = || format!("can't read the topic {topic} on {}", of.brokers);
+    let doing = || format!("can't read the topic {} on {}", of.topics.join(", "), of.brokers);
     admin.cluster_id(TIMEOUT).with_context(doing)?;
-    let answer = admin.describe_topics(&[topic], TIMEOUT).with_context(doing)?.pop();
-    let partitions = answer.transpose().with_context(doing)?.map_or(0, |info| info.partitions);
-    let places: Vec<Partition> = (0..partitions).map(|partition| Partition::new(topic, partition)).collect();
+    let mut places: Vec<Partition> = Vec::new();
+    for topic in &of.topics {
+        let answer = admin.describe_topics(&[topic], TIMEOUT).with_context(doing)?.pop();
+        let partitions = answer.transpose().with_context(doing)?.map_or(0, |info| info.partitions);
+        places.extend((0..partitions).map(|partition| Partition::new(topic.as_str(), partition)));
+    }
     let committed = admin.group_offsets(&of.group, &places, TIMEOUT).with_context(doing)?;
     let line = |(place, committed): (Partition, Option<Position>)| {
         let (first, end) = admin.watermarks(&place, TIMEOUT)?;
@@ -152,7 +159,11 @@ fn reset(of: &Group, target: Target, partitions: &[i32], execute: bool) -> Resul
     let mut admin = Admin::new(&of.connection)?;
     let mut lines = lines(of, &mut admin)?;
     if let Some(missing) = partitions.iter().find(|wanted| !lines.iter().any(|line| line.place.partition == **wanted)) {
-        return Err(Mistake(format!("--partition {missing}: the topic {} has none of that number", of.topic)).into());
+        return Err(Mistake(format!(
+            "--partition {missing}: the topic {} has none of that number",
+            of.topics.join(", ")
+        ))
+        .into());
     }
     lines.retain(|line| partitions.is_empty() || partitions.contains(&line.place.partition));
     let to = offsets(&admin, &lines, target)?;
@@ -196,10 +207,16 @@ fn offsets(admin: &Admin, lines: &[Line], target: Target) -> Result<Vec<i64>> {
 
 fn show(of: &Group, lines: &[Line], to: &[i64]) -> Result<()> {
     let mut out = std::io::stdout().lock();
-    let new = if to.is_empty() { "" } else { "new" };
-    writeln!(out, "group {} on topic {}", of.group, of.topic)?;
-    writeln!(out, "{:>9} {:>14} {:>14} {:>14} {:>14} {new:>14}", "partition", "first", "committed", "end", "lag")?;
+    let new_head = if to.is_empty() { "" } else { "new" };
+    let mut topic = "";
     for (i, Line { place, first, committed, end }) in lines.iter().enumerate() {
+        if *place.topic != *topic {
+            topic = &place.topic;
+            writeln!(out, "group {} on topic {topic}", of.group)?;
+            let heads = ["partition", "first", "committed", "end", "lag"];
+            let [partition, first, committed, end, lag] = heads;
+            writeln!(out, "{partition:>9} {first:>14} {committed:>14} {end:>14} {lag:>14} {new_head:>14}")?;
+        }
         let lag = (end - committed.unwrap_or(*first).max(*first)).max(0);
         let committed = committed.map_or("-".to_owned(), |offset| offset.to_string());
         let new = to.get(i).map_or(String::new(), i64::to_string);

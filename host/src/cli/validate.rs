@@ -94,7 +94,8 @@ fn source(source: &SourceConfig) -> String {
                 Some(Start::TimestampMs(time_ms)) => format!("its committed offsets or {time_ms} ms since 1970"),
             };
             let brokers = &kafka.connection.brokers;
-            format!("topic {} on {brokers}, group {} from {start}", kafka.topic, kafka.group)
+            let what = if kafka.topics.len() == 1 { "topic" } else { "topics" };
+            format!("{what} {} on {brokers}, group {} from {start}", kafka.topics.join(", "), kafka.group)
         }
         SourceConfig::Files(files) => match files.files.as_slice() {
             [file] => file.path.display().to_string(),

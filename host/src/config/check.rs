@@ -2,7 +2,7 @@
 
 use super::error::ConfigError;
 use super::walk::{At, one_of};
-use super::{Delivery, OutputConfig, SinkConfig, SourceConfig, StageConfig, StageKind, TableConfig};
+use super::{Delivery, OutputConfig, SinkConfig, SourceConfig, StageConfig, StageKind, TableConfig, WindowKind};
 
 /// Everything that is written to, each with its place in the file.
 pub(super) struct Sinks<'s, 'a> {
@@ -79,13 +79,22 @@ pub(super) fn joins(
     Ok(())
 }
 
-/// The topics that pairs are made of are read, and both halves of a pair come to one place.
+/// The topics that pairs are made of are read, and all records of a key come to one place.
 pub(super) fn pairs(at: &At<'_>, stages: &[StageConfig], source: &SourceConfig) -> Result<(), ConfigError> {
     for (stage, at) in stages.iter().zip(at.list("a list of stages")?) {
         let StageKind::Window(window) = &stage.kind else { continue };
+        let several = matches!(source, SourceConfig::Kafka(kafka) if kafka.topics.len() > 1);
+        // Copies of a record are of one topic.
+        if several && window.keyed_topic && !matches!(window.kind, WindowKind::Duplicates { .. }) {
+            return Err(at.error(format!(
+                "`{}` has `keyed_topic`, but records of a key come from several topics, and no two of their partitions need be \
+                 with one process: leave it out",
+                stage.name
+            )));
+        }
         let Some(pairs) = window.pairs() else { continue };
         let read: &[String] = match source {
-            SourceConfig::Kafka(kafka) => std::slice::from_ref(&kafka.topic),
+            SourceConfig::Kafka(kafka) => &kafka.topics,
             _ => &[],
         };
         let wanted = || pairs.sides.iter().filter_map(|side| side.topic.as_ref());
@@ -107,7 +116,7 @@ pub(super) fn places(source: &SourceConfig, sinks: &Sinks<'_, '_>) -> Result<(),
                 return Err(at.error(format!("{} is read by the source", file.path.display())));
             }
             (SinkConfig::Kafka(to), SourceConfig::Kafka(from))
-                if to.topic == from.topic && to.connection.is_same_cluster(&from.connection) =>
+                if from.topics.contains(&to.topic) && to.connection.is_same_cluster(&from.connection) =>
             {
                 return Err(at.error(format!("the topic {} is the source's: the pipeline would never end", to.topic)));
             }

@@ -137,3 +137,94 @@ fn check(sides: &[PairSide; 2], (left_at, right_at): (&At<'_>, &At<'_>)) -> Resu
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::super::{Config, StageKind};
+    use super::*;
+
+    const LEFT: &str = "{as: buy, topic: a, key: {id: /x/id, shop: /s}, time: record}";
+    const RIGHT: &str = "{topic: b, key: [/id, /s], time: {field: /t, encoding: epoch_s}, unmatched: main}";
+
+    fn parse(source: &str, left: &str, right: &str, more: &str) -> Result<WindowConfig, String> {
+        let text = format!(
+            "pipeline: p\nsource: {{{source}}}\noutputs: {{main: {{discard: }}}}\ndead_letters: {{to: {{discard: }}}}\n\
+             stages: [{{name: both, pair: {{left: {left}, right: {right}, output: main, {more}}}}}]"
+        );
+        let config = Config::parse(Path::new("p.yaml"), &text, &|_| None).map_err(|error| error.to_string())?;
+        match config.stages.into_iter().next().map(|stage| stage.kind) {
+            Some(StageKind::Window(window)) => Ok(*window),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    const TOPICS: &str = "kafka: {brokers: 'h:1', topics: [a, b]}";
+
+    #[test]
+    fn two_sides_are_read() {
+        let pair = parse(TOPICS, LEFT, RIGHT, "within: 1h, idle: 5m").unwrap_or_else(|error| panic!("{error}"));
+        let field = |name: &str, field: &str| NamedField { name: name.to_owned(), field: field.to_owned() };
+        assert_eq!(pair.key, [field("id", "/x/id"), field("shop", "/s")]);
+        assert_eq!((pair.kind, pair.idle_ms), (WindowKind::Pairs { within_ms: 3_600_000 }, 300_000));
+        let sides = &pair.pairs().expect("sides").sides;
+        assert_eq!(
+            sides.each_ref().map(|side| (side.name.as_str(), side.topic.as_deref())),
+            [("buy", Some("a")), ("right", Some("b"))]
+        );
+        assert_eq!(sides[1].key, [field("id", "/id"), field("s", "/s")]);
+        assert_eq!(pair.outputs().collect::<Vec<_>>(), ["main", "main"]);
+        // What is left is of the right side.
+        let rest = RIGHT.replace("topic: b, ", "");
+        parse(
+            "stdin: {format: ndjson}",
+            &LEFT.replace("topic: a", "when: {field: /b, op: exists}"),
+            &rest,
+            "within: 0s",
+        )
+        .unwrap_or_else(|error| panic!("{error}"));
+    }
+
+    #[test]
+    fn mistakes_are_told() {
+        let wrong = |source: &str, left: &str, right: &str, more: &str, words: &str| {
+            let error = parse(source, left, right, more).expect_err(words);
+            assert!(error.contains(words), "{error}");
+        };
+        let within = "within: 1h";
+        wrong(TOPICS, LEFT, RIGHT, "forward: true", "within: is required: how far apart");
+        wrong(TOPICS, &LEFT.replace("topic: a, ", ""), RIGHT, within, "say which records are of this side");
+        wrong(TOPICS, LEFT, &RIGHT.replace("topic: b", "topic: a"), within, "leaves none for the other side");
+        wrong(TOPICS, LEFT, &RIGHT.replace(", /s]", "]"), within, "has 1 fields as key, and the other side 2");
+        wrong(TOPICS, LEFT, &RIGHT.replace("[/id, /s]", "[]"), within, "expected at least one field");
+        wrong(TOPICS, LEFT, &RIGHT.replace("{topic", "{as: buy, topic"), within, "both sides are called `buy`");
+        wrong(
+            TOPICS,
+            LEFT,
+            &RIGHT.replace("{topic", "{as: shop, topic"),
+            within,
+            "`shop` is a field of the key already",
+        );
+        wrong(TOPICS, LEFT, &RIGHT.replace("{topic", "{as: a b, topic"), within, "can't be a column");
+        wrong(
+            TOPICS,
+            LEFT,
+            &RIGHT.replace("main}", "none}"),
+            within,
+            "sends records to the output `none`; there is main",
+        );
+        wrong(
+            TOPICS,
+            LEFT,
+            &RIGHT.replace("topic: b", "topic: c"),
+            within,
+            "topic `c`, which the source does not read",
+        );
+        wrong("stdin: {format: ndjson}", LEFT, RIGHT, within, "topic `a`, which the source does not read");
+        wrong(TOPICS, LEFT, RIGHT, "within: 1h, keyed_topic: true", "records of a key come from several topics");
+        wrong(TOPICS, LEFT, RIGHT, "within: 1h, late: forward", "for a stage with `forward: true`");
+        wrong(&TOPICS.replace("[a, b]", "[a, a]"), LEFT, RIGHT, within, "expected 1 to 64 topics, each once");
+        wrong(&TOPICS.replace("topics:", "topic: c, topics:"), LEFT, RIGHT, within, "can't be given beside `topics`");
+    }
+}

@@ -1,11 +1,12 @@
 //! `source:` — where records come from.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use super::error::ConfigError;
 use super::kafka::{KafkaConnection, read_brokers, read_properties};
 use super::units;
-use super::walk::At;
+use super::walk::{At, Fields};
 
 /// Where records come from; exactly one.
 #[derive(Clone, Debug, PartialEq)]
@@ -20,13 +21,13 @@ pub enum SourceConfig {
     Generate(GenerateConfig),
 }
 
-/// A Kafka topic, read as a member of a group.
+/// Kafka topics, read as a member of a group.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KafkaSourceConfig {
     /// The cluster.
     pub connection: KafkaConnection,
-    /// The topic.
-    pub topic: String,
+    /// The topics: one, or several that differ.
+    pub topics: Vec<String>,
     /// The group; by default the pipeline's name.
     pub group: String,
     /// Where to begin without a committed offset; `None` refuses to start then.
@@ -131,8 +132,11 @@ pub struct ClickstreamConfig {
 }
 
 pub(super) const SOURCE_KEYS: &[&str] = &["kafka", "files", "stdin", "generate"];
+/// The most topics of a source.
+const TOPICS_MAX: usize = 64;
+
 pub(super) const KAFKA_SOURCE_KEYS: &[&str] =
-    &["brokers", "topic", "group", "start", "on_out_of_range", "protocol", "properties"];
+    &["brokers", "topic", "topics", "group", "start", "on_out_of_range", "protocol", "properties"];
 pub(super) const FILES_KEYS: &[&str] = &["paths", "format", "max_line"];
 pub(super) const STDIN_KEYS: &[&str] = &["format", "max_line"];
 pub(super) const GENERATE_KEYS: &[&str] = &["clickstream"];
@@ -171,7 +175,7 @@ impl KafkaSourceConfig {
         let properties = fields.or("properties", Default::default(), read_properties)?;
         Ok(Self {
             connection: KafkaConnection { brokers, properties },
-            topic: fields.required("topic", "the topic to read")?.topic()?,
+            topics: read_topics(&fields)?,
             group: fields.or("group", pipeline.to_owned(), |at| Ok(at.text("a consumer group's name")?.to_owned()))?,
             start: fields.optional("start").map(|at| read_start(&at)).transpose()?,
             on_out_of_range: fields.or("on_out_of_range", OutOfRange::Stop, |at| {
@@ -182,6 +186,22 @@ impl KafkaSourceConfig {
             })?,
         })
     }
+}
+
+/// `topic` with one, or `topics` with several.
+fn read_topics(fields: &Fields<'_>) -> Result<Vec<String>, ConfigError> {
+    let Some(at) = fields.optional("topics") else {
+        return Ok(vec![fields.required("topic", "the topic to read")?.topic()?]);
+    };
+    if let Some(one) = fields.any("topic") {
+        return Err(one.error("can't be given beside `topics`; add it there"));
+    }
+    let topics = at.list("a list of topics")?.iter().map(At::topic).collect::<Result<Vec<_>, _>>()?;
+    let distinct: BTreeSet<&String> = topics.iter().collect();
+    if topics.is_empty() || topics.len() > TOPICS_MAX || distinct.len() < topics.len() {
+        return Err(at.error(format!("expected 1 to {TOPICS_MAX} topics, each once")));
+    }
+    Ok(topics)
 }
 
 /// `earliest`, `latest` or an RFC 3339 time; also how the command line reads `offsets reset --to`.

@@ -147,12 +147,12 @@ const MISTAKES: &[(&str, &str, &str)] = &[
     (
         "- name: validate",
         "- name: validate\n    route: {field: /a, outputs: {}, default: main}",
-        "6:5: stages[0]: expected exactly one of plugin, select, filter, route, window, deduplicate or join, found plugin and route",
+        "6:5: stages[0]: expected exactly one of plugin, select, filter, route, window, deduplicate, join or pair, found plugin and route",
     ),
     (
         "plugin: ../../plugins/validate.wasm",
         "",
-        "6:5: stages[0]: expected exactly one of plugin, select, filter, route, window, deduplicate or join, found none",
+        "6:5: stages[0]: expected exactly one of plugin, select, filter, route, window, deduplicate, join or pair, found none",
     ),
     (
         "plugin: ../../plugins/validate.wasm",

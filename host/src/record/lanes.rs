@@ -43,6 +43,15 @@ impl Lanes {
         None
     }
 
+    /// All partitions, in the order of their lanes.
+    pub fn places(&self) -> impl Iterator<Item = Place> {
+        let of = |(topic, partitions): &(Arc<str>, u32)| {
+            let topic = topic.clone();
+            (0..*partitions as i32).map(move |partition| Place { topic: topic.clone(), partition })
+        };
+        self.topics.iter().flat_map(of)
+    }
+
     /// How many there are; one where the source has no topics.
     pub fn count(&self) -> u32 {
         self.topics.iter().map(|(_, partitions)| partitions).sum::<u32>().max(1)
@@ -59,7 +68,8 @@ mod tests {
         let lanes = Lanes::new([topic("orders", 2), topic("events", 3)]);
         assert_eq!(lanes, Lanes::new([topic("events", 3), topic("orders", 2)]));
         assert_eq!(lanes.count(), 5);
-        let places: Vec<Place> = (0..5).filter_map(|lane| lanes.place(lane)).collect();
+        let places: Vec<Place> = lanes.places().collect();
+        assert_eq!(places, (0..5).filter_map(|lane| lanes.place(lane)).collect::<Vec<_>>());
         assert_eq!(places.iter().map(|place| lanes.of(place)).collect::<Vec<_>>(), [0, 1, 2, 3, 4]);
         assert_eq!((places[3].to_string(), lanes.place(5)), ("orders/0".to_owned(), None));
         let other = Place { topic: "else".into(), partition: 2 };

@@ -1,6 +1,7 @@
 //! The cluster as the pipeline needs it: topics, their sizes, and the right to use them.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::config::{Config, KafkaConnection, KafkaSinkConfig, SinkConfig, SourceConfig};
@@ -22,7 +23,7 @@ pub struct ClusterReport {
     pub cluster_id: String,
     /// Partitions of each topic that the pipeline uses.
     pub partitions: BTreeMap<String, i32>,
-    /// Partitions of the source's topic; 0 where the source is none.
+    /// Partitions of the source's topics, all together; 0 where the source has none.
     pub source_partitions: i32,
     /// These, numbered through.
     pub lanes: Lanes,
@@ -70,7 +71,7 @@ pub(super) fn topic_id(connection: &Connection, topic: &str) -> Result<String, R
 
 fn inspect(config: &Config, create: bool) -> Result<ClusterReport, RunError> {
     let source = match &config.source {
-        SourceConfig::Kafka(source) => Some((&source.connection, source.topic.as_str())),
+        SourceConfig::Kafka(source) => Some((&source.connection, source.topics.as_slice())),
         _ => None,
     };
     let written = written_topics(config);
@@ -81,15 +82,16 @@ fn inspect(config: &Config, create: bool) -> Result<ClusterReport, RunError> {
     let mut admin = Admin::new(&connection(main, config)).map_err(|why| asking("reach the cluster", why))?;
     let doing = format!("reach the cluster at {}", main.brokers);
     report.cluster_id = admin.cluster_id(REQUEST_TIMEOUT).map_err(|why| asking(&doing, why))?;
-    if let Some((_, topic)) = source {
+    let mut read: Vec<(Arc<str>, u32)> = Vec::new();
+    for topic in source.map(|(_, topics)| topics).unwrap_or_default() {
         match describe(&mut admin, topic) {
-            Ok(partitions) => {
-                report.source_partitions = partitions;
-                report.lanes = Lanes::new([(topic.into(), partitions as u32)]);
-            }
+            Ok(partitions) => read.push((topic.as_str().into(), partitions as u32)),
             Err(why) => wrong.push(complaint(topic, &why, "create it: `create_topics` makes those that are written")),
         }
     }
+    let widest = read.iter().map(|(_, partitions)| *partitions as i32).max().unwrap_or(0).max(1);
+    report.source_partitions = read.iter().map(|(_, partitions)| *partitions as i32).sum();
+    report.lanes = Lanes::new(read);
     for KafkaSinkConfig { topic, is_outbox, .. } in written {
         if report.partitions.contains_key(topic) {
             continue;
@@ -101,7 +103,7 @@ fn inspect(config: &Config, create: bool) -> Result<ClusterReport, RunError> {
                 report.missing.push(topic.clone());
                 continue;
             }
-            found = make(&mut admin, topic, report.source_partitions.max(1), BTreeMap::new());
+            found = make(&mut admin, topic, widest, BTreeMap::new());
         }
         match found {
             Ok(partitions) => drop(report.partitions.insert(topic.clone(), partitions)),
@@ -178,7 +180,7 @@ fn asking(doing: &str, why: KafkaError) -> RunError {
     RunError::Kafka { doing: doing.to_owned(), why }
 }
 
-/// The ends of a topic's partitions at some moment, to be reached by a group.
+/// The ends of topics' partitions at some moment, to be reached by a group.
 pub(super) struct Ends {
     admin: Admin,
     group: String,
@@ -186,16 +188,18 @@ pub(super) struct Ends {
 }
 
 impl Ends {
-    pub(super) fn new(connection: &KafkaConnection, topic: &str, group: &str) -> Result<Self, RunError> {
+    pub(super) fn new(connection: &KafkaConnection, topics: &[impl AsRef<str>], group: &str) -> Result<Self, RunError> {
         let mut admin = Admin::new(&Connection::from(connection)).map_err(|why| asking("read the topic's end", why))?;
-        let partitions = describe(&mut admin, topic).map_err(|why| asking("read the topic's end", why))?;
         let mut ends = Vec::new();
-        for partition in 0..partitions {
-            let place = Partition::new(topic, partition);
-            let (first, end) =
-                admin.watermarks(&place, REQUEST_TIMEOUT).map_err(|why| asking("read the topic's end", why))?;
-            if end > first {
-                ends.push((place, end));
+        for topic in topics.iter().map(AsRef::as_ref) {
+            let partitions = describe(&mut admin, topic).map_err(|why| asking("read the topic's end", why))?;
+            for partition in 0..partitions {
+                let place = Partition::new(topic, partition);
+                let (first, end) =
+                    admin.watermarks(&place, REQUEST_TIMEOUT).map_err(|why| asking("read the topic's end", why))?;
+                if end > first {
+                    ends.push((place, end));
+                }
             }
         }
         Ok(Self { admin, group: group.to_owned(), ends })

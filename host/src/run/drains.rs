@@ -60,7 +60,8 @@ pub struct Feed {
 /// their own on the way.
 pub(super) fn is_direct(config: &Config) -> bool {
     let outbox = |sink: &SinkConfig| matches!(sink, SinkConfig::Kafka(kafka) if kafka.is_outbox);
-    matches!(config.source, SourceConfig::Kafka(_))
+    // A table's blocks are planned in the offsets of one topic.
+    matches!(&config.source, SourceConfig::Kafka(kafka) if kafka.topics.len() == 1)
         && config.stages.is_empty()
         && matches!(&config.outputs[..], [main] if main.table.is_some() && outbox(&main.sink))
 }
@@ -117,7 +118,7 @@ pub fn feeds(config: &Config) -> Vec<Feed> {
     let mut feeds: Vec<Feed> = outputs.chain(dead_letters).collect();
     if let (true, SourceConfig::Kafka(source)) = (is_direct(config), &config.source) {
         feeds[0].connection = source.connection.clone();
-        feeds[0].topic = source.topic.clone();
+        feeds[0].topic = source.topics[0].clone();
         feeds[0].group = source.group.clone();
     }
     feeds
@@ -206,7 +207,7 @@ impl Running {
     fn is_done(&mut self) -> Result<bool, RunError> {
         let ends = match &mut self.ends {
             Some(ends) => ends,
-            none => none.insert(Ends::new(&self.feed.connection, &self.feed.topic, &self.feed.group)?),
+            none => none.insert(Ends::new(&self.feed.connection, &[&self.feed.topic], &self.feed.group)?),
         };
         let is_stopped = matches!(lock(&self.shown).state, DrainState::Stopped(_));
         Ok(is_stopped || self.thread.is_finished() || ends.reached()?)
@@ -282,7 +283,7 @@ fn source(config: &Config, feed: &Feed) -> Result<KafkaSource, RunError> {
         return kafka_source(config, source, CONSUMER_KIB);
     }
     let consumer = Consumer::new(&consumer_settings(config, feed)).map_err(|why| failed("make a consumer", why))?;
-    Ok(KafkaSource::new(consumer, &feed.topic, StartAt::Earliest, false)?)
+    Ok(KafkaSource::new(consumer, &[&*feed.topic], StartAt::Earliest, false)?)
 }
 
 /// Settings of the consumer of a topic that one of the pipeline's outputs writes.

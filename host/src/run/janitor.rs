@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use crate::config::{Config, SourceConfig};
 use crate::kafka::{Admin, Connection, KafkaError, Partition, Position};
+use crate::record::Place;
 use crate::task::StateNote;
 use crate::worker::Note;
 
@@ -19,7 +20,6 @@ const TIMEOUT: Duration = Duration::from_secs(2);
 pub(super) struct Janitor {
     admin: Admin,
     swept: Vec<Swept>,
-    partitions: i32,
     next: Instant,
     done: BTreeSet<(String, i32, i64)>,
 }
@@ -29,7 +29,8 @@ struct Swept {
     topic: String,
     stage: String,
     group: String,
-    read_topic: String,
+    /// What the group reads, in the order of the topic's partitions.
+    read: Vec<Partition>,
     holds: Holds,
 }
 
@@ -42,13 +43,16 @@ impl Janitor {
         }
         let swept = |topic: &states::StateTopic| {
             let (stage, holds) = (config.stages[topic.stage].name.clone(), topic.holds);
-            let (group, read_topic) = match holds {
-                Holds::Changelog => (kafka.group.clone(), kafka.topic.clone()),
+            let place = |place: Place| Partition { topic: place.topic, partition: place.partition };
+            let (group, read) = match holds {
+                Holds::Changelog => (kafka.group.clone(), cluster.lanes.places().map(place).collect()),
                 Holds::Partials | Holds::MergedChangelog => {
-                    (states::group(config, topic.stage), states::partials(config, topic.stage))
+                    let partials = states::partials(config, topic.stage);
+                    let of = |partition| Partition::new(partials.as_str(), partition);
+                    (states::group(config, topic.stage), (0..cluster.source_partitions).map(of).collect())
                 }
             };
-            Swept { topic: topic.name.clone(), stage, group, read_topic, holds }
+            Swept { topic: topic.name.clone(), stage, group, read, holds }
         };
         let connection = cluster::connection(&kafka.connection, config);
         let admin = Admin::new(&Connection::clone(&connection))
@@ -56,7 +60,6 @@ impl Janitor {
         Ok(Some(Self {
             admin,
             swept: cluster.states.iter().map(swept).collect(),
-            partitions: cluster.source_partitions,
             next: Instant::now() + INTERVAL,
             done: BTreeSet::new(),
         }))
@@ -76,10 +79,8 @@ impl Janitor {
     }
 
     fn tidy(&mut self, at: usize) -> Result<(), KafkaError> {
-        let Swept { topic, stage, group, read_topic, holds } = &self.swept[at];
-        let places: Vec<Partition> =
-            (0..self.partitions).map(|partition| Partition::new(read_topic.as_str(), partition)).collect();
-        let offsets = self.admin.group_offsets(group, &places, TIMEOUT)?;
+        let Swept { topic, stage, group, read, holds } = &self.swept[at];
+        let offsets = self.admin.group_offsets(group, read, TIMEOUT)?;
         let needed = |position: &Position| match holds {
             Holds::Partials => Some(position.offset),
             Holds::Changelog | Holds::MergedChangelog => match Note::parse(&position.metadata)?.state.get(stage)? {
@@ -87,12 +88,13 @@ impl Janitor {
                 StateNote::Meta(_) => None,
             },
         };
-        let before = |position: &Position| {
-            let offset = needed(position).filter(|&offset| offset > 0)?;
-            let new = !self.done.contains(&(topic.clone(), position.partition, offset));
-            new.then(|| Partition::new(topic.as_str(), position.partition).at(offset))
+        let before = |(partition, position): (usize, &Option<Position>)| {
+            let offset = needed(position.as_ref()?).filter(|&offset| offset > 0)?;
+            let partition = partition as i32;
+            let new = !self.done.contains(&(topic.clone(), partition, offset));
+            new.then(|| Partition::new(topic.as_str(), partition).at(offset))
         };
-        let before: Vec<Position> = offsets.iter().flatten().filter_map(before).collect();
+        let before: Vec<Position> = offsets.iter().enumerate().filter_map(before).collect();
         if before.is_empty() {
             return Ok(());
         }

@@ -76,7 +76,7 @@ pub fn run(config: &Config, options: &RunOptions) -> Result<Report, RunError> {
     swapper.expect(workers.len());
     let (pipeline, threads, parses) = (&config.pipeline, workers.len(), prepared.pipeline.parses());
     tracing::info!(pipeline, workers = threads, parses, "running, {} ms after the start", elapsed_ms(started));
-    let mut group = swap::Group::new(config, cluster.source_partitions);
+    let mut group = swap::Group::new(config, &cluster.lanes);
     let mut ends = ends_of(config, options)?;
     let mut screen = options.progress.then(|| progress::Screen::new(&prepared));
     let mut reached = false;
@@ -132,7 +132,7 @@ fn elapsed_ms(since: Instant) -> u128 {
 /// Where a run that is to stop at the topic's end stops.
 fn ends_of(config: &Config, options: &RunOptions) -> Result<Option<cluster::Ends>, RunError> {
     let SourceConfig::Kafka(source) = &config.source else { return Ok(None) };
-    let ends = || cluster::Ends::new(&source.connection, &source.topic, &source.group);
+    let ends = || cluster::Ends::new(&source.connection, &source.topics, &source.group);
     options.until_end.then(ends).transpose()
 }
 

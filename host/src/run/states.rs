@@ -207,8 +207,9 @@ impl Merges {
     fn are_through(&mut self, config: &Config) -> Result<bool, RunError> {
         let SourceConfig::Kafka(kafka) = &config.source else { return Ok(true) };
         if self.ends.is_none() {
-            let ends =
-                |&stage: &usize| cluster::Ends::new(&kafka.connection, &partials(config, stage), &group(config, stage));
+            let ends = |&stage: &usize| {
+                cluster::Ends::new(&kafka.connection, &[partials(config, stage)], &group(config, stage))
+            };
             self.ends = Some(self.stages.iter().map(ends).collect::<Result<_, _>>()?);
         }
         let mut through = true;

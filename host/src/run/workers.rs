@@ -87,7 +87,7 @@ pub(super) fn start_merging(
     let memory = Memory::divide(config, count(config, cluster) + 1);
     let level = Level::Second(stage);
     let from = KafkaSourceConfig {
-        topic: states::partials(config, stage),
+        topics: vec![states::partials(config, stage)],
         group: states::group(config, stage),
         start: Some(Start::Earliest),
         on_out_of_range: OutOfRange::Stop,
@@ -285,7 +285,8 @@ pub(super) fn kafka_source(
     };
     let consumer = Consumer::new(&settings).map_err(|why| failed("make a consumer", why))?;
     let skip_lost = kafka.on_out_of_range == OutOfRange::Earliest;
-    Ok(KafkaSource::new(consumer, &kafka.topic, start, skip_lost)?)
+    let topics: Vec<&str> = kafka.topics.iter().map(String::as_str).collect();
+    Ok(KafkaSource::new(consumer, &topics, start, skip_lost)?)
 }
 
 fn delivery(

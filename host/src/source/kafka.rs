@@ -1,4 +1,4 @@
-//! A Kafka topic, read as a member of a group.
+//! Kafka topics, read as a member of a group.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -53,9 +53,9 @@ pub struct KafkaSource {
 }
 
 impl KafkaSource {
-    /// Joins the group for `topic`.
-    pub fn new(mut consumer: Consumer, topic: &str, start: StartAt, skip_lost: bool) -> Result<Self, SourceError> {
-        consumer.subscribe(&[topic]).map_err(sort)?;
+    /// Joins the group for these topics.
+    pub fn new(mut consumer: Consumer, topics: &[&str], start: StartAt, skip_lost: bool) -> Result<Self, SourceError> {
+        consumer.subscribe(topics).map_err(sort)?;
         let (polled, assigned) = (Polled::default(), Vec::new());
         Ok(Self {
             consumer,

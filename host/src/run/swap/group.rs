@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use crate::config::{Config, SourceConfig};
 use crate::kafka::{Admin, Connection, Partition};
+use crate::record::Lanes;
 use crate::worker::{Chain, Note};
 
 /// How often the group is looked at, and how long that may take.
@@ -23,10 +24,10 @@ pub(in crate::run) struct Group {
 
 impl Group {
     /// The group of a Kafka source; `None` for other sources.
-    pub(in crate::run) fn new(config: &Config, partitions: i32) -> Option<Self> {
+    pub(in crate::run) fn new(config: &Config, lanes: &Lanes) -> Option<Self> {
         let SourceConfig::Kafka(source) = &config.source else { return None };
         let connection = Connection::from(&source.connection);
-        let places = (0..partitions).map(|partition| Partition::new(source.topic.as_str(), partition)).collect();
+        let places = lanes.places().map(|place| Partition { topic: place.topic, partition: place.partition }).collect();
         Some(Self { connection, admin: None, group: source.group.clone(), places, looked: Instant::now(), mixed: 0 })
     }
 
