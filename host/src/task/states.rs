@@ -8,7 +8,7 @@ use super::{Output, Task, TaskError};
 use crate::pipeline::{DeadRow, Stage};
 use crate::plugin::Emitted;
 use crate::record::{Batch, Lanes, Place, Rows};
-use crate::window::{LoadError, Meta, Reading, StateRows, TaskPlace, WindowStage};
+use crate::window::{LoadError, Meta, Original, Reading, StateRows, TaskPlace, WindowStage};
 
 /// What is committed with an offset for one stage's states.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -129,8 +129,8 @@ impl Task {
         let (row, most) = (dead.source_row as usize, self.row_limits.dead_letters());
         let window = self.stages.get(dead.stage).and_then(Stage::window_ref);
         let value = batch.rows.values.get(row);
-        let Some((key, value, (lane, offset))) = window.zip(value).and_then(|(window, value)| window.original(value))
-        else {
+        let original = window.zip(value).and_then(|(window, value)| window.original(value));
+        let Some(Original { key, value, lane, offset }) = original else {
             return self.labels.push(to, (&batch.place(), &batch.rows, row), dead, most);
         };
         let mut original = Rows::default();

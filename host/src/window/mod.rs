@@ -49,6 +49,7 @@ pub use clock::Clock;
 pub use functions::Functions;
 pub use log::{LoadError, Meta, Reading, StateRows, Tally};
 pub use pair_plan::TaskPlace;
+pub use pairs::Original;
 pub use plan::{Late, Role, WindowPlan};
 pub use plugin::PluginAggregate;
 pub use spec::{Kind, WindowSpec};

@@ -24,6 +24,19 @@ pub(super) fn over_us(time_us: i64, within_us: i64) -> i64 {
     time_us.saturating_add(within_us).saturating_add(1)
 }
 
+/// A record that was sent on between two levels.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Original<'a> {
+    /// Its key.
+    pub key: Option<&'a [u8]>,
+    /// Its value.
+    pub value: &'a [u8],
+    /// The lane of the partition that it was read from.
+    pub lane: u32,
+    /// Its offset there.
+    pub offset: i64,
+}
+
 /// A half without a pair, on its way out.
 struct Lonely {
     over_us: i64,
@@ -117,11 +130,12 @@ impl WindowStage {
         Ok(time_us)
     }
 
-    /// The record that a row between two levels stands for, where it stands for one: key, value, and the lane and offset where it
-    /// was read.
-    pub fn original<'a>(&self, value: &'a [u8]) -> Option<(Option<&'a [u8]>, &'a [u8], (u32, i64))> {
+    /// The record that a row between two levels stands for, where it stands for one.
+    pub fn original<'a>(&self, value: &'a [u8]) -> Option<Original<'a>> {
         match shuffle::read(value).filter(|_| self.plan.role == Role::Merge) {
-            Some(Message::Half(half)) => Some((half.key, half.value, half.origin)),
+            Some(Message::Half(Half { key, value, origin: (lane, offset), .. })) => {
+                Some(Original { key, value, lane, offset })
+            }
             _ => None,
         }
     }

@@ -208,7 +208,7 @@ impl Runner {
         for dead in run.dead() {
             let value = rows.values.get(dead.source_row as usize).expect("a value");
             let (key, value) = match self.stages[0].window_ref().and_then(|window| window.original(value)) {
-                Some((key, value, _)) => (key, value),
+                Some(of) => (of.key, of.value),
                 None => (None, value),
             };
             let text = String::from_utf8_lossy(value).into_owned();
@@ -487,7 +487,7 @@ fn what_comes_from_an_idle_partition_too_late_leaves_as_it_came() {
         let expected = [(code.to_owned(), None, "{\"kind\":\"order\",\"at\":4000,\"id\":1}".to_owned())];
         assert_eq!(second.pending, expected, "{late}");
         let value = between.iter().rev().find_map(|(key, value)| key.as_ref().and(value.as_deref())).expect("a half");
-        let original = second.window().original(value).map(|(_, _, origin)| origin);
+        let original = second.window().original(value).map(|of| (of.lane, of.offset));
         assert_eq!(original, Some((0, 0)), "it says where it was read");
     }
 }
