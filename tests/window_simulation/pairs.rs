@@ -5,11 +5,12 @@ use anyhow::{Context, Result, ensure};
 use millstream::config::WindowConfig;
 use millstream::memory::{Chance, Faults, MemoryKafka, Visible};
 use millstream::record::Rows;
+use millstream::spill::SpillFolder;
 use millstream::window::Role;
 use millstream::worker::Rules;
 use serde_json::Value;
 
-use super::{PARTITIONS, RECORDS, SEEDS, faults, run_group, sent_on, stage, text};
+use super::{Folder, PARTITIONS, RECORDS, SEEDS, SEEDS_ON_DISK, faults, run_group, sent_on, stage, text};
 
 const WITHIN: i64 = 30;
 const DISORDER: i64 = 20;
@@ -17,29 +18,40 @@ const DISORDER: i64 = 20;
 #[test]
 fn pairs_are_made_once_whatever_fails() {
     for seed in 0..SEEDS {
-        one_level(seed, Rules::default()).unwrap_or_else(|error| panic!("seed {seed}: {error:#}"));
+        one_level(seed, Rules::default(), None).unwrap_or_else(|error| panic!("seed {seed}: {error:#}"));
     }
 }
 
 #[test]
 fn halves_meet_once_whatever_fails() {
     for seed in 0..SEEDS {
-        two_levels(seed, Rules::default()).unwrap_or_else(|error| panic!("seed {seed}: {error:#}"));
+        two_levels(seed, Rules::default(), None).unwrap_or_else(|error| panic!("seed {seed}: {error:#}"));
     }
+}
+
+#[test]
+fn they_do_where_all_that_waits_lies_on_the_disk_between_commits() {
+    let dir = std::env::temp_dir().join(format!("millstream-pair-simulation-{}", std::process::id()));
+    let folder = SpillFolder::new(dir, 0, None);
+    for seed in 0..SEEDS_ON_DISK {
+        one_level(seed, Rules::default(), Some(&folder)).unwrap_or_else(|error| panic!("seed {seed}: {error:#}"));
+        two_levels(seed, Rules::default(), Some(&folder)).unwrap_or_else(|error| panic!("seed {seed}: {error:#}"));
+    }
+    assert!(folder.files() > SEEDS_ON_DISK, "only {} files were needed", folder.files());
 }
 
 #[test]
 fn k2_is_found_when_an_abort_leaves_halves_where_they_were() {
     let rules = Rules { restore_on_abort: false, ..Rules::default() };
-    assert!((0..SEEDS).any(|seed| one_level(seed, rules).is_err()));
-    assert!((0..SEEDS).any(|seed| two_levels(seed, rules).is_err()));
+    assert!((0..SEEDS).any(|seed| one_level(seed, rules, None).is_err()));
+    assert!((0..SEEDS).any(|seed| two_levels(seed, rules, None).is_err()));
 }
 
 #[test]
 fn it_is_found_when_halves_are_not_told_with_their_records() {
     let rules = Rules { tell_states: false, ..Rules::default() };
-    assert!((0..SEEDS).any(|seed| one_level(seed, rules).is_err()));
-    assert!((0..SEEDS).any(|seed| two_levels(seed, rules).is_err()));
+    assert!((0..SEEDS).any(|seed| one_level(seed, rules, None).is_err()));
+    assert!((0..SEEDS).any(|seed| two_levels(seed, rules, None).is_err()));
 }
 
 fn pair() -> Result<WindowConfig> {
@@ -73,10 +85,10 @@ fn input(seed: u64, own_keys: bool) -> Vec<Rows> {
     (0..PARTITIONS).map(of).collect()
 }
 
-fn one_level(seed: u64, rules: Rules) -> Result<()> {
+fn one_level(seed: u64, rules: Rules, folder: Folder<'_>) -> Result<()> {
     let (pair, input) = (pair()?, input(seed, true));
-    let rough = run_group(seed, rules, &pair, Role::Whole, &input, faults())?;
-    let calm = run_group(seed, rules, &pair, Role::Whole, &input, Faults::default())?;
+    let rough = run_group(seed, (rules, folder), &pair, Role::Whole, &input, faults())?;
+    let calm = run_group(seed, (rules, None), &pair, Role::Whole, &input, Faults::default())?;
     for partition in 0..PARTITIONS {
         for dead in [false, true] {
             let of = |kafka: &MemoryKafka| -> Vec<Visible> {
@@ -91,14 +103,14 @@ fn one_level(seed: u64, rules: Rules) -> Result<()> {
     Ok(())
 }
 
-fn two_levels(seed: u64, rules: Rules) -> Result<()> {
+fn two_levels(seed: u64, rules: Rules, folder: Folder<'_>) -> Result<()> {
     let (pair, input) = (pair()?, input(seed, false));
-    let first = run_group(seed, rules, &pair, Role::Partial, &input, faults())?;
+    let first = run_group(seed, (rules, folder), &pair, Role::Partial, &input, faults())?;
     ensure!(
         first.visible().iter().all(|visible| visible.output.is_none()),
         "pairs are for those who know all partitions"
     );
-    let second = run_group(!seed, rules, &pair, Role::Merge, &sent_on(&first), faults())?;
+    let second = run_group(!seed, (rules, folder), &pair, Role::Merge, &sent_on(&first), faults())?;
     let found = second.visible();
     ensure!(
         found.iter().all(|visible| visible.output.is_some()),

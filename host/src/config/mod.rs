@@ -55,8 +55,8 @@ pub use stage::{
 };
 pub use units::rfc3339_ms;
 
-pub use state::StateConfig;
 pub use pair::{PairConfig, PairSide};
+pub use state::StateConfig;
 pub use swap::{BreakerAction, BreakerConfig, SwapConfig, TrustConfig};
 pub use table::{BadRows, JoinConfig, NoMatch, TableConfig, TableFile, TableKey, TableSource, TableTopic};
 pub use window::{AggregateConfig, Function, LatePolicy, Measure, NamedField, WindowConfig, WindowKind, gcd};

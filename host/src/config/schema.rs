@@ -13,8 +13,8 @@ mod tests {
     use serde_json::Value;
 
     use super::super::{
-        COMMIT_KEYS, LOGS_KEYS, ROOT_KEYS, clickhouse, observe, output, pair, quality, source, stage, state, swap, table,
-        window,
+        COMMIT_KEYS, LOGS_KEYS, ROOT_KEYS, clickhouse, observe, output, pair, quality, source, stage, state, swap,
+        table, window,
     };
     use super::*;
 

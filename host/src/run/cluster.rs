@@ -82,16 +82,7 @@ fn inspect(config: &Config, create: bool) -> Result<ClusterReport, RunError> {
     let mut admin = Admin::new(&connection(main, config)).map_err(|why| asking("reach the cluster", why))?;
     let doing = format!("reach the cluster at {}", main.brokers);
     report.cluster_id = admin.cluster_id(REQUEST_TIMEOUT).map_err(|why| asking(&doing, why))?;
-    let mut read: Vec<(Arc<str>, u32)> = Vec::new();
-    for topic in source.map(|(_, topics)| topics).unwrap_or_default() {
-        match describe(&mut admin, topic) {
-            Ok(partitions) => read.push((topic.as_str().into(), partitions as u32)),
-            Err(why) => wrong.push(complaint(topic, &why, "create it: `create_topics` makes those that are written")),
-        }
-    }
-    let widest = read.iter().map(|(_, partitions)| *partitions as i32).max().unwrap_or(0).max(1);
-    report.source_partitions = read.iter().map(|(_, partitions)| *partitions as i32).sum();
-    report.lanes = Lanes::new(read);
+    let widest = describe_source(&mut admin, source.map_or(&[], |(_, topics)| topics), &mut report, &mut wrong);
     for KafkaSinkConfig { topic, is_outbox, .. } in written {
         if report.partitions.contains_key(topic) {
             continue;
@@ -141,6 +132,21 @@ fn inspect(config: &Config, create: bool) -> Result<ClusterReport, RunError> {
         }
     }
     if wrong.is_empty() { Ok(report) } else { Err(RunError::Cluster(wrong)) }
+}
+
+/// Learns the partitions of the topics that are read; returns how many the widest one has, 1 where nothing is read.
+fn describe_source(admin: &mut Admin, topics: &[String], report: &mut ClusterReport, wrong: &mut Vec<String>) -> i32 {
+    let mut read: Vec<(Arc<str>, u32)> = Vec::new();
+    for topic in topics {
+        match describe(admin, topic) {
+            Ok(partitions) => read.push((topic.as_str().into(), partitions as u32)),
+            Err(why) => wrong.push(complaint(topic, &why, "create it: `create_topics` makes those that are written")),
+        }
+    }
+    let widest = read.iter().map(|(_, partitions)| *partitions as i32).max().unwrap_or(0).max(1);
+    report.source_partitions = read.iter().map(|(_, partitions)| *partitions as i32).sum();
+    report.lanes = Lanes::new(read);
+    widest
 }
 
 /// The topic's number of partitions.
