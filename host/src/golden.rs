@@ -11,9 +11,9 @@ use std::path::{Path, PathBuf};
 use serde_json::Value;
 
 use crate::config::{
-    CommitConfig, Config, ConfigError, DeadLettersConfig, Delivery, FileFormat, FilesSourceConfig, InputFile,
-    LimitsConfig, LogsConfig, MAIN_OUTPUT, OutputConfig, PluginConfig, Secret, SinkConfig, SourceConfig, StageConfig,
-    StageKind, StateConfig, SwapConfig, TableConfig, TableFile, TableKey, TableSource, TableTopic,
+    AggregateConfig, CommitConfig, Config, ConfigError, DeadLettersConfig, Delivery, FileFormat, FilesSourceConfig,
+    InputFile, LimitsConfig, LogsConfig, MAIN_OUTPUT, OutputConfig, PluginConfig, Secret, SinkConfig, SourceConfig,
+    StageConfig, StageKind, StateConfig, SwapConfig, TableConfig, TableFile, TableKey, TableSource, TableTopic,
 };
 use crate::pipeline::{Flow, Run, Stage};
 use crate::plugin::{Emitted, Limits, PluginError, Runtime, RuntimeConfig, StageError};
@@ -153,6 +153,7 @@ pub fn run(folder: &Path, update: bool) -> Result<Outcome, GoldenError> {
     }
     // The case's records are one file, so that windows have one level.
     config.source = SourceConfig::Files(FilesSourceConfig { files: Vec::new(), max_line_bytes: MAX_LINE_BYTES });
+    forget_topics(folder, &mut config)?;
     let prepared = Prepared::new(&config)?;
     load_tables(folder, &config, &prepared)?;
     let forth: Vec<usize> = (0..rows.len()).collect();
@@ -207,6 +208,25 @@ fn config(folder: &Path) -> Result<Config, GoldenError> {
         return Err(GoldenError::Case { folder: folder.to_owned(), why });
     }
     plugin_alone(&project_plugin(folder)?, &read(&settings)?, &settings)
+}
+
+/// Records of a case are of no topic: the sides of pairs are told apart by `when` alone.
+fn forget_topics(folder: &Path, config: &mut Config) -> Result<(), GoldenError> {
+    for stage in &mut config.stages {
+        let StageKind::Window(window) = &mut stage.kind else { continue };
+        let AggregateConfig::Pairs(pairs) = &mut window.aggregate else { continue };
+        for side in &mut pairs.sides {
+            if side.topic.take().is_some() && side.when.is_none() {
+                let name = &stage.name;
+                let why = format!(
+                    "stage `{name}` tells records of `{}` by their topic, and a case has one file: give that side `when`, too",
+                    side.name
+                );
+                return Err(GoldenError::Case { folder: folder.to_owned(), why });
+            }
+        }
+    }
+    Ok(())
 }
 
 /// The pipeline with the case's own tables.

@@ -10,11 +10,12 @@ use millstream::memory::Chance;
 use millstream::record::Rows;
 use serde_json::Value;
 
-use crate::harness::broker::Broker;
+use crate::harness::broker::{Broker, shared};
 use crate::harness::process::{Millstream, folder, long};
 use crate::harness::topics::{self, Filler};
 
 const PORT: u16 = 19_876;
+const SHARED_PORT: u16 = 19_820;
 const WITHIN_MS: i64 = 5_000;
 const DISORDER_MS: i64 = 3_000;
 const DAY_MS: i64 = 86_400_000;
@@ -265,4 +266,93 @@ fn assert_same(what: &str, found: &[Rows], mut expected: Vec<(String, String)>) 
         assert_eq!(found, expected, "{what}");
     }
     assert_eq!(found.len(), expected.len(), "{what}");
+}
+
+/// One small pipeline over two topics of a partition each, whose silence is told after a second.
+struct Small {
+    brokers: String,
+    folder: std::path::PathBuf,
+    config: String,
+}
+
+impl Small {
+    fn new() -> Self {
+        let (brokers, folder) = (shared(SHARED_PORT), folder("windows-pairs-small"));
+        let names = ["events", "orders", "pairs", "lonely", "orphans", "dead"].map(|part| format!("small-{part}"));
+        topics::make(&brokers, &names.each_ref().map(String::as_str), 1);
+        let text = config(&brokers, "small").replace("pipeline: p\n", "pipeline: small\n").replace("p-", "small-");
+        let text = text.replace("disorder: 3000ms", "idle: 1s");
+        let file = folder.join("p.yaml");
+        std::fs::write(&file, text).expect("a config file");
+        Self { brokers, config: file.to_string_lossy().into_owned(), folder }
+    }
+
+    fn send(&self, part: &str, key: &str, value: &str) {
+        let mut rows = Rows::default();
+        rows.push(0, -1, Some(key.as_bytes()), Some(value.as_bytes()));
+        Filler::new(&self.brokers, &format!("small-{part}")).send(rows);
+    }
+
+    fn read(&self, part: &str) -> Rows {
+        topics::read(&self.brokers, &format!("small-{part}"), true).remove(0)
+    }
+
+    fn values(&self, part: &str) -> Vec<String> {
+        let text = |value: Option<&[u8]>| String::from_utf8_lossy(value.expect("a value")).into_owned();
+        self.read(part).values.iter().map(text).collect()
+    }
+
+    /// Runs a command to its end; its exit code and what it said.
+    fn run(&self, name: &str, args: &[&str]) -> (Option<i32>, String) {
+        let args: Vec<&str> = args.iter().map(|arg| if *arg == "FILE" { self.config.as_str() } else { arg }).collect();
+        let mut process = Millstream::start(&self.folder, name, &args);
+        (process.wait(Duration::from_secs(60)).code(), process.log())
+    }
+}
+
+const FIRST: &str = r#"{"kind":"purchase","order":"a","t":100000}"#;
+const SECOND: &str = r#"{"kind":"purchase","order":"b","t":200000}"#;
+const BEHIND: &str = r#"{"id":"c","made":120000}"#;
+const MEETS: &str = r#"{"id":"b","made":201000}"#;
+
+#[test]
+fn what_wakes_too_late_says_where_it_was_read_and_all_topics_are_moved_together() {
+    let small = Small::new();
+    let mut running = Millstream::start(&small.folder, "run", &["run", &small.config]);
+    small.send("events", "u1", FIRST);
+    small.send("events", "u2", SECOND);
+    // The other topic has never had a record: its owner says so, and it is not waited for.
+    running.await_that("what is alone", || small.values("lonely") == [FIRST]);
+    small.send("orders", "of-c", BEHIND);
+    running.await_that("a dead letter", || small.read("dead").len() == 1);
+    let dead = small.read("dead");
+    let header = |name: &str| -> String {
+        let found = dead.headers.get(0).find(|(found, _)| *found == name.as_bytes());
+        String::from_utf8_lossy(found.and_then(|(_, value)| value).unwrap_or_default()).into_owned()
+    };
+    assert_eq!((dead.keys.get(0), dead.values.get(0)), (Some(&b"of-c"[..]), Some(BEHIND.as_bytes())));
+    let place = ["topic", "partition", "offset"].map(|part| header(&format!("__connect.errors.{part}")));
+    assert_eq!(place, ["small-orders", "0", "0"]);
+    assert_eq!((header("millstream.dlq.code"), header("millstream.dlq.stage")), ("late".to_owned(), "both".to_owned()));
+    small.send("orders", "of-b", MEETS);
+    let pair = format!("{{\"order_id\":\"b\",\"purchase\":{SECOND},\"order\":{MEETS}}}");
+    running.await_that("a pair", || small.values("pairs") == [pair.as_str()]);
+    assert!(running.terminate().success());
+    assert_eq!((small.values("lonely").len(), small.values("orphans").len()), (1, 0));
+
+    let (code, said) = small.run("show", &["offsets", "show", "FILE"]);
+    assert_eq!(code, Some(0), "{said}");
+    for topic in ["small-orders", "small-events"] {
+        assert!(said.contains(&format!("group small on topic {topic}")), "{said}");
+    }
+    let (code, said) = small.run("part", &["offsets", "reset", "FILE", "--to", "earliest", "--partition", "0"]);
+    assert_eq!(code, Some(2), "{said}");
+    let (code, said) = small.run("reset", &["offsets", "reset", "FILE", "--to", "earliest", "--execute"]);
+    assert_eq!(code, Some(0), "{said}");
+    // With all of both topics there from the start nothing is late, and what was has no partner.
+    let (code, said) = small.run("again", &["run", "FILE", "--until-end"]);
+    assert_eq!(code, Some(0), "{said}");
+    assert_eq!(small.values("pairs"), [pair.as_str(), &pair]);
+    assert_eq!((small.values("lonely"), small.values("orphans")), (vec![FIRST.to_owned(); 2], vec![BEHIND.to_owned()]));
+    assert_eq!(small.read("dead").len(), 1);
 }

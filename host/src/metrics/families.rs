@@ -263,6 +263,13 @@ pub static FAMILIES: &[Family] = &[
         LEVEL,
         "Windows that a committed record came too late for, while others of its windows took it.",
     ),
+    row(
+        "millstream_unfinished_windows",
+        Counter,
+        "",
+        LEVEL,
+        "Windows whose rows a plugin could not make; the log says why.",
+    ),
     row("millstream_pairs", Counter, "", &["stage"], "Pairs that a stage has made."),
     row(
         "millstream_unmatched_records",
@@ -270,13 +277,6 @@ pub static FAMILIES: &[Family] = &[
         "records",
         &["stage", "side"],
         "Records of a side that were in no pair when the bound had passed.",
-    ),
-    row(
-        "millstream_unfinished_windows",
-        Counter,
-        "",
-        LEVEL,
-        "Windows whose rows a plugin could not make; the log says why.",
     ),
     row(
         "millstream_window_watermark_delay_seconds",

@@ -18,6 +18,8 @@ use crate::record::{Cell, Column, ColumnData};
 /// The most halves of a key at a time, and the most bytes of them.
 pub(super) const HALVES_MAX: usize = 1_000;
 pub(super) const HALVES_BYTES_MAX: usize = 2 << 20;
+/// The most bytes of all pairs that one record makes.
+const PAIRS_BYTES_MAX: usize = 32 << 20;
 
 /// When a half makes no pair any more: once the watermark is past every time that is near enough.
 pub(super) fn over_us(time_us: i64, within_us: i64) -> i64 {
@@ -62,8 +64,8 @@ impl WindowStage {
         within_us: i64,
         out: &mut StageOutput,
     ) -> Result<(), StageError> {
+        let plan = self.plan.clone();
         for (row, &offset) in offsets.iter().enumerate() {
-            let plan = self.plan.clone();
             let side = plan.sides.iter().position(|side| side.takes(&self.origin.topic, input, row));
             let Some(side) = side else {
                 out.verdicts.push(if plan.forward { Verdict::Forward } else { Verdict::Drop });
@@ -186,9 +188,17 @@ impl WindowStage {
         let others = || halves(state).filter(|other| half.meets(other, within_us));
         let (most, own) = (self.origin.limit(ROWS_OUTPUT), self.plan.pair_bytes(&self.key) + half.value.len());
         let own = own + group.as_ref().map_or(0, Vec::len);
-        if let Some(bytes) = others().map(|other| own + other.value.len()).find(|&bytes| bytes > most) {
-            let detail = format!("one of its pairs would have {bytes} bytes, and their topic takes {most}");
-            return Err(("record_too_large", detail));
+        let mut sum = 0;
+        for bytes in others().map(|other| own + other.value.len()) {
+            sum += bytes;
+            if bytes > most {
+                let detail = format!("one of its pairs would have {bytes} bytes, and their topic takes {most}");
+                return Err(("record_too_large", detail));
+            }
+        }
+        if sum > PAIRS_BYTES_MAX {
+            let detail = format!("its pairs would have {sum} bytes; {PAIRS_BYTES_MAX} are allowed");
+            return Err(("too_many_pairs", detail));
         }
         for other in others() {
             let (left, right) = if half.right { (&other, half) } else { (half, &other) };

@@ -411,6 +411,12 @@ fn what_is_too_much_costs_the_record_that_made_it_so_and_changes_nothing() {
     let over = ran(&mut runner, &["{\"kind\":\"order\",\"at\":1100,\"id\":9}"]);
     assert_eq!(over.iter().map(|out| out.0 == "lonely").filter(|lonely| *lonely).count(), 1_000);
     assert_eq!(over.len(), 1_001);
+    // A large record with many small partners.
+    let mut runner = Runner::new(&config(""), Role::Whole, 0);
+    ran(&mut runner, &vec!["{\"kind\":\"order\",\"at\":1000,\"id\":1}"; 900]);
+    let large = |bytes: usize| format!("{{\"kind\":\"buy\",\"t\":1000,\"order\":1,\"x\":\"{}\"}}", "x".repeat(bytes));
+    assert_eq!(codes(&ran(&mut runner, &[&large(40_000)])), ["too_many_pairs"]);
+    assert_eq!(codes(&ran(&mut runner, &[&large(30_000)])), ["main"; 900]);
     // The record itself fits, and a pair with it does not.
     let mut runner = Runner::new(&config(""), Role::Whole, 0);
     runner.place.limits = vec![200, 100, 100];
