@@ -1,6 +1,5 @@
 //! Promise: windows hold every record once, whatever is killed, at one level and over two, and records of two topics make every
-//! pair once; what can't be believed or comes too
-//! late is a dead letter that says so.
+//! pair once; what can't be believed or comes too late is a dead letter that says so.
 
 mod harness;
 
