@@ -2,7 +2,9 @@
 
 use super::error::ConfigError;
 use super::walk::{At, one_of};
-use super::{Delivery, OutputConfig, SinkConfig, SourceConfig, StageConfig, StageKind, TableConfig, WindowKind};
+use super::{
+    Delivery, OutputConfig, SinkConfig, SourceConfig, StageConfig, StageKind, TableConfig, TableSource, WindowKind,
+};
 
 /// Everything that is written to, each with its place in the file.
 pub(super) struct Sinks<'s, 'a> {
@@ -64,6 +66,13 @@ pub(super) fn joins(
     (tables, source): (&[TableConfig], &SourceConfig),
 ) -> Result<(), ConfigError> {
     let names: Vec<&str> = tables.iter().map(|table| table.name.as_str()).collect();
+    let is_in_parts = |table: &&TableConfig| matches!(&table.source, TableSource::Kafka(topic) if topic.co_partitioned);
+    if let (SourceConfig::Kafka(kafka), Some(table)) = (source, tables.iter().find(is_in_parts))
+        && kafka.topics.len() > 1
+    {
+        let text = format!("the table `{}` has `copy: partition`, which goes with one topic in the source", table.name);
+        return Err(at.error(text));
+    }
     for (stage, at) in stages.iter().zip(at.list("a list of stages")?) {
         let StageKind::Join(join) = &stage.kind else { continue };
         if !names.contains(&join.table.as_str()) {

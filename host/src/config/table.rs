@@ -350,71 +350,69 @@ dead_letters: {to: {stdout: {}}}
         assert!(matches!(joins[1], StageKind::Join(JoinConfig { no_match: NoMatch::Reject, .. })));
     }
 
+    /// What is replaced, by what, and what is said.
+    const MISTAKES: &[(&str, &str, &str)] = &[
+        (
+            "    csv:",
+            "    cvs:",
+            "5:5: tables.users.cvs: unknown key; expected csv, ndjson, kafka, columns, bad_rows or memory_limit",
+        ),
+        (
+            "    csv: {path: users.csv, key: user_id}\n",
+            "",
+            "4:3: tables.users: expected exactly one of csv, ndjson or kafka, found none",
+        ),
+        (", key: user_id", "", "5:5: tables.users.csv.key: is required: the column that a row is found by"),
+        ("users:\n", "Users:\n", "4:3: tables.Users: expected a name of 1 to 64 of the characters a-z 0-9 _ -"),
+        (
+            "age: int64",
+            "age: integer",
+            "6:20: tables.users.columns.age: expected bool, int64, float64, text, timestamp or json, found `integer`",
+        ),
+        ("a/b: text", "/age: text", "6:33: tables.users.columns.\"/age\": is the same column as one before it"),
+        (
+            "key: /code",
+            "key: /co~de",
+            "7:48: tables.rates.ndjson.key: expected a column's name such as city, or a JSON Pointer such as /address/city, found `/co~de`",
+        ),
+        (
+            "memory_limit: 3MiB",
+            "memory_limit: 3GiB",
+            "7:102: tables.rates.memory_limit: expected a size from 1MiB to 2GiB, such as 64MiB, found `3GiB`",
+        ),
+        (
+            ", no_match: null",
+            "",
+            "10:5: stages[0].join.no_match: is required: what becomes of a record without a match, null or reject",
+        ),
+        ("no_match: null", "no_match: drop", "10:95: stages[0].join.no_match: expected null or reject, found `drop`"),
+        ("no_match: reject", "no_match: null", "12:5: stages[1].join: has no effect: name the `columns`"),
+        (
+            "no_match: reject",
+            "no_match: reject, wait: 1h",
+            "12:65: stages[1].join.wait: expected a time from 200ms to 600s, such as",
+        ),
+        (
+            "no_match: reject",
+            "no_match: reject, wait: 1s",
+            "11:5: stages[1]: `known` may `wait` only for records of a Kafka topic, which can be read again",
+        ),
+        (
+            "table: rates",
+            "table: rate",
+            "11:5: stages[1]: `known` joins with the table `rate`; there is users or rates",
+        ),
+        (
+            "city: /user/city",
+            "city: user",
+            "10:56: stages[0].join.columns.city: expected a JSON Pointer such as /country or /user/id, found `user`",
+        ),
+    ];
+
     #[test]
     fn every_mistake_is_told_with_its_place() {
-        let mistakes = [
-            (
-                "    csv:",
-                "    cvs:",
-                "5:5: tables.users.cvs: unknown key; expected csv, ndjson, kafka, columns, bad_rows or memory_limit",
-            ),
-            (
-                "    csv: {path: users.csv, key: user_id}\n",
-                "",
-                "4:3: tables.users: expected exactly one of csv, ndjson or kafka, found none",
-            ),
-            (", key: user_id", "", "5:5: tables.users.csv.key: is required: the column that a row is found by"),
-            ("users:\n", "Users:\n", "4:3: tables.Users: expected a name of 1 to 64 of the characters a-z 0-9 _ -"),
-            (
-                "age: int64",
-                "age: integer",
-                "6:20: tables.users.columns.age: expected bool, int64, float64, text, timestamp or json, found `integer`",
-            ),
-            ("a/b: text", "/age: text", "6:33: tables.users.columns.\"/age\": is the same column as one before it"),
-            (
-                "key: /code",
-                "key: /co~de",
-                "7:48: tables.rates.ndjson.key: expected a column's name such as city, or a JSON Pointer such as /address/city, found `/co~de`",
-            ),
-            (
-                "memory_limit: 3MiB",
-                "memory_limit: 3GiB",
-                "7:102: tables.rates.memory_limit: expected a size from 1MiB to 2GiB, such as 64MiB, found `3GiB`",
-            ),
-            (
-                ", no_match: null",
-                "",
-                "10:5: stages[0].join.no_match: is required: what becomes of a record without a match, null or reject",
-            ),
-            (
-                "no_match: null",
-                "no_match: drop",
-                "10:95: stages[0].join.no_match: expected null or reject, found `drop`",
-            ),
-            ("no_match: reject", "no_match: null", "12:5: stages[1].join: has no effect: name the `columns`"),
-            (
-                "no_match: reject",
-                "no_match: reject, wait: 1h",
-                "12:65: stages[1].join.wait: expected a time from 200ms to 600s, such as",
-            ),
-            (
-                "no_match: reject",
-                "no_match: reject, wait: 1s",
-                "11:5: stages[1]: `known` may `wait` only for records of a Kafka topic, which can be read again",
-            ),
-            (
-                "table: rates",
-                "table: rate",
-                "11:5: stages[1]: `known` joins with the table `rate`; there is users or rates",
-            ),
-            (
-                "city: /user/city",
-                "city: user",
-                "10:56: stages[0].join.columns.city: expected a JSON Pointer such as /country or /user/id, found `user`",
-            ),
-        ];
         let mut wrong = Vec::new();
-        for (line, replacement, expected) in mistakes {
+        for &(line, replacement, expected) in MISTAKES {
             assert!(BASE.contains(line), "{line}");
             let found = parse(&BASE.replacen(line, replacement, 1)).expect_err("must be refused").to_string();
             let found = found.strip_prefix("deploy/p.yaml:").unwrap_or(&found);

@@ -128,10 +128,12 @@ pub(super) fn start(config: &Config, tables: &Tables, stop: &Arc<AtomicBool>) ->
     Ok(keepers)
 }
 
-/// The source's topic, and where it is.
+/// The source's topic, of which there is one where a table is co-partitioned, and where it is.
 fn source_topic(config: &Config) -> Option<(Connection, String)> {
     match &config.source {
-        SourceConfig::Kafka(source) => Some((connection(&source.connection, config), source.topic.clone())),
+        SourceConfig::Kafka(source) => {
+            source.topics.first().map(|topic| (connection(&source.connection, config), topic.clone()))
+        }
         _ => None,
     }
 }
