@@ -108,6 +108,31 @@ fn decimals_add_up_exactly_in_any_order_and_one_that_does_not_fit_is_a_dead_lett
 }
 
 #[test]
+fn records_are_grouped_by_parts_of_their_texts() {
+    let folder = folder("windows-parts");
+    let window = "time: {field: /t, encoding: epoch_s}, key: {domain: {field: /mail, after: \"@\", case: lower}, page: {field: \
+                  /url, before: \"?\", first: 5}}, tumbling: 1m, aggregate: {n: count}, output: main";
+    let record = |mail: &str, url: &str| format!(r#"{{"t":1000,"mail":{mail},"url":"{url}"}}"#);
+    let records = [
+        record("\"ann@Example.org\"", "/page?a"),
+        record("\"bob@example.ORG\"", "/page"),
+        record("\"bob@other.org\"", "/pages"),
+        record("\"nobody\"", "/p?x?y"),
+        record("7", "/page"),
+    ];
+    let (done, said) = run(&folder, window, &records.join("\n"));
+    assert!(done, "{said}");
+    let row = |row: &Value| (row["domain"].to_string(), row["page"].to_string(), row["n"].as_i64());
+    let mut found: Vec<_> = lines(&folder, "out.ndjson").iter().map(row).collect();
+    found.sort();
+    let row = |domain: &str, page: &str, n| (format!("\"{domain}\""), format!("\"{page}\""), Some(n));
+    assert_eq!(found, [row("example.org", "/page", 2), row("nobody", "/p", 1), row("other.org", "/page", 1)]);
+    assert_eq!(lines(&folder, "dead.ndjson")[0]["reason"]["code"], "key_not_text");
+    let (done, said) = run(&folder, &window.replace("first: 5", "first: 0"), "");
+    assert!(!done && said.contains("first: expected"), "{said}");
+}
+
+#[test]
 fn late_records_can_have_an_output_of_their_own() {
     let folder = folder("windows-late");
     let records = [r#"{"t":1000,"k":"a","v":1}"#, r#"{"t":2000,"k":"a","v":1}"#, r#"{"t":1001,"k":"a","v":9}"#];

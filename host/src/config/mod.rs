@@ -10,6 +10,7 @@ mod error;
 mod expand;
 mod json;
 mod kafka;
+mod key;
 mod node;
 mod observe;
 mod output;
@@ -38,6 +39,7 @@ pub use clickhouse::{
 pub use error::{ConfigError, Mark};
 pub use expand::Variables;
 pub use kafka::{KafkaConnection, Properties, PropertyValue};
+pub use key::{Case, NamedField, TextPart};
 pub use observe::{AdminConfig, Listen, ObserveConfig, TlsConfig, Tokens};
 pub use output::{
     DeadLettersConfig, ErrorBudget, FileSinkConfig, KafkaSinkConfig, MAIN_OUTPUT, OutputConfig, SinkConfig,
@@ -59,7 +61,7 @@ pub use pair::{PairConfig, PairSide};
 pub use state::StateConfig;
 pub use swap::{BreakerAction, BreakerConfig, SwapConfig, TrustConfig};
 pub use table::{BadRows, JoinConfig, NoMatch, TableConfig, TableFile, TableKey, TableSource, TableTopic};
-pub use window::{AggregateConfig, Function, LatePolicy, Measure, NamedField, WindowConfig, WindowKind, gcd};
+pub use window::{AggregateConfig, Function, LatePolicy, Measure, WindowConfig, WindowKind, gcd};
 
 /// A pipeline as its file describes it, checked as far as that goes without plugins and servers.
 #[derive(Clone, Debug, PartialEq)]

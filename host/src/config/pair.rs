@@ -1,13 +1,13 @@
 //! `pair:` — a stage that joins records of two sides that have a key in common and lie near each other in time.
 
 use super::error::ConfigError;
+use super::key::{NamedField, read_key};
 use super::quality::EventTime;
 use super::stage::FilterConfig;
 use super::units;
 use super::walk::At;
 use super::window::{
-    AggregateConfig, LatePolicy, NamedField, WindowConfig, WindowKind, duration_ms, duration_or_zero_ms, read_key,
-    read_max_jump, read_time,
+    AggregateConfig, LatePolicy, WindowConfig, WindowKind, duration_ms, duration_or_zero_ms, read_max_jump, read_time,
 };
 
 /// The two sides of a stage that makes pairs.
@@ -165,7 +165,7 @@ mod tests {
     #[test]
     fn two_sides_are_read() {
         let pair = parse(TOPICS, LEFT, RIGHT, "within: 1h, idle: 5m").unwrap_or_else(|error| panic!("{error}"));
-        let field = |name: &str, field: &str| NamedField { name: name.to_owned(), field: field.to_owned() };
+        let field = |name: &str, field: &str| NamedField { name: name.to_owned(), field: field.to_owned(), part: None };
         assert_eq!(pair.key, [field("id", "/x/id"), field("shop", "/s")]);
         assert_eq!((pair.kind, pair.idle_ms), (WindowKind::Pairs { within_ms: 3_600_000 }, 300_000));
         let sides = &pair.pairs().expect("sides").sides;

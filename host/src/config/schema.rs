@@ -13,7 +13,7 @@ mod tests {
     use serde_json::Value;
 
     use super::super::{
-        COMMIT_KEYS, LOGS_KEYS, ROOT_KEYS, clickhouse, observe, output, pair, quality, source, stage, state, swap,
+        COMMIT_KEYS, LOGS_KEYS, ROOT_KEYS, clickhouse, key, observe, output, pair, quality, source, stage, state, swap,
         table, window,
     };
     use super::*;
@@ -33,6 +33,7 @@ mod tests {
         ("/$defs/filter", stage::FILTER_KEYS),
         ("/$defs/route", stage::ROUTE_KEYS),
         ("/$defs/window", window::WINDOW_KEYS),
+        ("/$defs/key_part", key::KEY_PART_KEYS),
         ("/$defs/deduplicate", window::DEDUPLICATE_KEYS),
         ("/$defs/pair", pair::PAIR_KEYS),
         ("/$defs/side", pair::SIDE_KEYS),

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::error::ConfigError;
+use super::key::{NamedField, read_key};
 use super::pair::PairConfig;
 use super::quality::{ENCODINGS, EventTime};
 use super::stage::PluginConfig;
@@ -40,15 +41,6 @@ pub struct WindowConfig {
     pub forward: bool,
     /// True where all records of a key are in one partition, so that nothing has to be merged.
     pub keyed_topic: bool,
-}
-
-/// A field and what it is called.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct NamedField {
-    /// The name in the rows.
-    pub name: String,
-    /// A JSON Pointer.
-    pub field: String,
 }
 
 /// How windows lie in time; in milliseconds.
@@ -159,7 +151,6 @@ pub(super) const LATE_KEYS: &[&str] = &["output"];
 const KINDS: &[&str] = &["tumbling", "hopping", "session"];
 /// A hopping window may be made of so many parts: each costs a merge when a window closes.
 const PARTS_MAX: u64 = 1_440;
-const KEY_FIELDS_MAX: usize = 16;
 const FUNCTIONS_MAX: usize = 64;
 const DAY_MS: u64 = 86_400_000;
 const MOST: Duration = Duration::from_millis(400 * DAY_MS);
@@ -170,7 +161,7 @@ const DECIMALS_MAX: u32 = 18;
 /// Functions of numbers.
 const MEASURES: &[&str] = &["sum", "mean", "min", "max"];
 /// Names that the rows have already.
-const RESERVED: &[&str] = &["window_start", "window_end", "version", "retracted"];
+pub(super) const RESERVED: &[&str] = &["window_start", "window_end", "version", "retracted"];
 
 impl WindowConfig {
     pub(super) fn read(at: &At<'_>) -> Result<Self, ConfigError> {
@@ -409,32 +400,6 @@ pub(super) fn read_max_jump(at: Option<At<'_>>) -> Result<Option<u64>, ConfigErr
         Some(at) => duration_ms(&at).map(Some),
         None => Ok(Some(DAY_MS)),
     }
-}
-
-pub(super) fn read_key(at: &At<'_>) -> Result<Vec<NamedField>, ConfigError> {
-    let mut fields: Vec<NamedField> = Vec::new();
-    let items = match at.list("a list of JSON Pointers, or a map, name: JSON Pointer") {
-        Ok(items) => items.into_iter().map(|at| (None, at)).collect(),
-        Err(error) => match at.open_map("a list of JSON Pointers, or a map, name: JSON Pointer") {
-            Ok(items) => items.into_iter().map(|(name, at)| (Some(name), at)).collect::<Vec<_>>(),
-            Err(_) => return Err(error),
-        },
-    };
-    for (name, at) in items {
-        let field = at.pointer()?;
-        let name = name.or(field.rsplit('/').next()).unwrap_or_default().to_owned();
-        if !units::is_column(&name) || RESERVED.contains(&name.as_str()) {
-            return Err(at.error(format!("`{}` can't be a column; name it: {{name: {field}}}", name.escape_debug())));
-        }
-        if fields.iter().any(|known| known.name == name) {
-            return Err(at.error(format!("two fields are called `{name}`; name them: {{one: /a/id, other: /b/id}}")));
-        }
-        fields.push(NamedField { name, field });
-    }
-    if fields.len() > KEY_FIELDS_MAX {
-        return Err(at.error(format!("expected at most {KEY_FIELDS_MAX} fields, found {}", fields.len())));
-    }
-    Ok(fields)
 }
 
 pub(super) fn duration_ms(at: &At<'_>) -> Result<u64, ConfigError> {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::halves::Half;
 use super::plan::{WindowPlan, column_type};
 use super::rows;
-use crate::config::{FilterConfig, PairSide, WindowConfig};
+use crate::config::{FilterConfig, PairSide, TextPart, WindowConfig};
 use crate::plugin::{ReadField, StageInput};
 use crate::record::ColumnType;
 
@@ -20,6 +20,8 @@ pub(super) struct SidePlan {
     pub keys: Range<usize>,
     /// The fields that these are of.
     pub key_paths: Vec<String>,
+    /// What is taken of each.
+    pub key_parts: Vec<Option<TextPart>>,
     /// The field of its event time, with its column; `None` for the record's own timestamp.
     pub time: Option<(String, usize)>,
     /// The stage's output of what is in no pair.
@@ -47,7 +49,9 @@ impl SidePlan {
             let keys = reads.len() - key_paths.len()..reads.len();
             let unmatched = side.unmatched.is_some().then_some(next);
             next += u32::from(unmatched.is_some());
-            Self { name: side.name.clone(), topic: side.topic.clone(), when, keys, key_paths, time, unmatched }
+            let key_parts = side.key.iter().map(|key| key.part.clone()).collect();
+            let (name, topic) = (side.name.clone(), side.topic.clone());
+            Self { name, topic, when, keys, key_paths, key_parts, time, unmatched }
         };
         pairs.sides.iter().map(&mut plan).collect()
     }

@@ -128,7 +128,7 @@ impl WindowStage {
         }
         self.keyed.clock.judge(time_us, stamp_ms, &self.plan.spec)?;
         self.key.clear();
-        rows::push_key(&input.columns[side.keys.clone()], row, &mut self.key)?;
+        rows::push_key((&input.columns[side.keys.clone()], &side.key_parts), row, &mut self.key)?;
         Ok(time_us)
     }
 

@@ -8,7 +8,7 @@ use super::decimals::Decimals;
 use super::functions::Functions;
 use super::pair_plan::SidePlan;
 use super::spec::WindowSpec;
-use crate::config::{AggregateConfig, EventTime, Function, LatePolicy, TimeEncoding, WindowConfig};
+use crate::config::{AggregateConfig, EventTime, Function, LatePolicy, TextPart, TimeEncoding, WindowConfig};
 use crate::plugin::{Descriptor, Parts, ReadField};
 use crate::record::{ColumnType, TimestampEncoding};
 
@@ -43,6 +43,8 @@ pub struct WindowPlan {
     pub role: Role,
     /// The names of the key's fields in the rows.
     pub key_names: Vec<String>,
+    /// What is taken of each of its fields.
+    pub(super) key_parts: Vec<Option<TextPart>>,
     /// The input column of the event time; `None` for the record's own timestamp.
     pub time_column: Option<usize>,
     /// What becomes of late records.
@@ -103,6 +105,7 @@ impl WindowPlan {
             spec: WindowSpec::new(config),
             role,
             key_names: config.key.iter().map(|key| key.name.clone()).collect(),
+            key_parts: config.key.iter().map(|key| key.part.clone()).collect(),
             time_column: config.time.as_ref().map(|_| config.key.len()),
             late,
             forward: config.forward,

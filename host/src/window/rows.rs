@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::io::Write as _;
 
+use crate::config::TextPart;
 use crate::record::calendar::push_rfc3339;
 use crate::record::{Cell, Column, ColumnData, Packed};
 use crate::state::KEY_BYTES_MAX;
@@ -10,10 +11,15 @@ use crate::state::KEY_BYTES_MAX;
 /// Ends each field of a key; no JSON text holds it.
 const FIELD_END: u8 = 0;
 
-/// Appends the key of a row's group: each field's JSON text, ended by a zero byte. An error says why a record can't be grouped.
-pub(super) fn push_key(columns: &[&Column], row: usize, to: &mut Vec<u8>) -> Result<(), (&'static str, String)> {
+/// Appends the key of a row's group: each field's JSON text, or that of the part that is taken of it, ended by a zero byte. An
+/// error says why a record can't be grouped.
+pub(super) fn push_key(
+    (columns, parts): (&[&Column], &[Option<TextPart>]),
+    row: usize,
+    to: &mut Vec<u8>,
+) -> Result<(), (&'static str, String)> {
     let start = to.len();
-    for column in columns {
+    for (column, part) in columns.iter().zip(parts) {
         let ColumnData::Packed(packed) = &column.data else { continue };
         debug_assert_eq!(column.cells[row], Cell::Valid, "a key's fields are required");
         let json = packed.get(row);
@@ -23,7 +29,15 @@ pub(super) fn push_key(columns: &[&Column], row: usize, to: &mut Vec<u8>) -> Res
                 "a group's key is an object or an array; it can be a text, a number or a boolean".into(),
             ));
         }
-        to.extend_from_slice(&canonical(json));
+        match part {
+            None => to.extend_from_slice(&canonical(json)),
+            Some(part) => {
+                let text = serde_json::from_slice::<String>(json);
+                let part = text.and_then(|text| serde_json::to_vec(&part.of(&text)));
+                let why = "a part of a text is a group's key, and the field holds no text";
+                to.extend(part.map_err(|_| ("key_not_text", why.to_owned()))?);
+            }
+        }
         to.push(FIELD_END);
     }
     if to.len() - start > KEY_BYTES_MAX {
@@ -187,7 +201,8 @@ mod tests {
             })
             .collect();
         let mut to = Vec::new();
-        push_key(&columns.iter().collect::<Vec<_>>(), 0, &mut to).map(|()| to).map_err(|why| why.0)
+        let columns: Vec<&Column> = columns.iter().collect();
+        push_key((&columns, &vec![None; columns.len()]), 0, &mut to).map(|()| to).map_err(|why| why.0)
     }
 
     #[test]

@@ -236,7 +236,7 @@ impl WindowStage {
         let stamp_ms = if self.plan.time_column.is_some() { stamp_ms } else { -1 };
         self.key.clear();
         let judged = self.keyed.clock.judge(event_us, stamp_ms, &self.plan.spec);
-        let keys = &input.columns[..self.plan.key_names.len()];
+        let keys = (&input.columns[..self.plan.key_names.len()], self.plan.key_parts.as_slice());
         match judged.and_then(|()| rows::push_key(keys, row, &mut self.key)) {
             Ok(()) => Some(event_us),
             Err((code, detail)) => {

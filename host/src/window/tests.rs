@@ -36,7 +36,7 @@ fn config(kind: WindowKind, reopen_ms: u64, early_ms: Option<u64>) -> WindowConf
     let integers = |name: &str| Measure { field: field(name), decimals: None };
     WindowConfig {
         time: Some(EventTime { field: field("t"), encoding: TimeEncoding::Epoch { per_second: 1_000 } }),
-        key: vec![NamedField { name: "k".into(), field: field("k") }],
+        key: vec![NamedField { name: "k".into(), field: field("k"), part: None }],
         kind,
         disorder_ms: 20,
         max_jump_ms: None,
